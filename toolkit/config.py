@@ -1,0 +1,241 @@
+"""The one configuration tree of all stages: its schema, how it is composed and how it is saved.
+
+A stage reads the section of its own name plus the sections of what it builds, so the stages of an experiment
+cannot disagree about a path or a model. Parts (`encoder`, `adapter`, ...) get their schema from their own
+signatures (`toolkit.registry`); a recipe or a corpus is a YAML overlay (`recipes=mtbi egs=mini/conf/mini`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from toolkit.errors import ConfigError
+from toolkit.registry import load_plugins
+
+PRIMARY = "toolkit"
+KINDS = ("encoder", "adapter", "decoder", "interleaver", "loss")
+
+
+@dataclass
+class PrepareConfig:
+    """Corpus -> cuts."""
+
+    format: str = MISSING
+    """`librispeech` (folders as LibriSpeech has them), `kaldi` (wav.scp text utt2spk), `jsonl` (egs/mini)"""
+    corpus: str = MISSING
+    """folder of the corpus"""
+    splits: dict[str, str] = field(default_factory=dict)
+    """our split -> the corpus' name of it, e.g. {train: train-clean-100}; `a+b` joins two"""
+    case: str = "keep"
+    """`keep`; `lower`; or `sentence`: capitals and a full stop for the bare upper case of LibriSpeech"""
+    too_long: str = "error"
+    """what to do with an utterance longer than `max_duration`: `error` or `skip` (counted); never a cut"""
+    bad_audio: str = "error"
+    """what to do with missing, broken or silent audio and empty transcripts: `error` or `skip` (counted)"""
+    max_duration: float = 30.0
+    """seconds"""
+    max_utterances: int = 0
+    """keep the first N of each split after a fixed shuffle; 0 keeps all"""
+    development: int = 0
+    """move this many utterances of `train` to `dev`, where the corpus has none (fixed choice)"""
+
+
+@dataclass
+class AlignConfig:
+    """Cuts -> cuts with word times."""
+
+    source: str = "pocketsphinx"
+    """`pocketsphinx`, `ctm`, `textgrid`, or `given` (the corpus has word times already)"""
+    path: str = ""
+    """the CTM file or the folder of TextGrids, one per utterance id"""
+    jobs: int = 1
+    """processes"""
+
+
+@dataclass
+class EncodeConfig:
+    """Frozen encoder frames -> cache."""
+
+    batch_size: int = 16
+    """utterances encoded together"""
+    shard_size: int = 256
+    """utterances in a file; an interrupted run loses at most one of them"""
+
+
+@dataclass
+class ImitateConfig:
+    """Transcripts -> the text LLM's own answers."""
+
+    tasks: str = "${oc.env:TOOLKIT_ROOT}/recipes/tasks"
+    """folder of task files"""
+    use: list[str] = field(default_factory=list)
+    """tasks to train on; empty means every task that is not held out"""
+    tasks_per_cut: int = 2
+    """how many of the training tasks each training utterance is asked, drawn by its id"""
+    max_new_tokens: int = 24
+    """answers longer than this are cut and marked, so that no end of turn is trained after them"""
+    batch_size: int = 48
+    test_utterances: int = 0
+    """answer only the first N utterances of dev and of test; 0 answers all"""
+
+
+@dataclass
+class TrainConfig:
+    """Cuts, cached frames and answers -> a trained adapter."""
+
+    init_from: str = ""
+    """checkpoint folder to start from, such as the warm start's"""
+    steps: int = 1000
+    """optimiser steps"""
+    max_minutes: float = 0.0
+    """stop after this many minutes, with the schedule stretched to fit; 0 means no limit"""
+    batch_size: int = 16
+    """utterances a step, over all ranks and micro-batches"""
+    micro_batch_size: int = 0
+    """utterances a forward pass; 0 means the whole batch"""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    """share of the steps in which the learning rate rises"""
+    clip: float = 1.0
+    """norm to which gradients are clipped"""
+    train_encoder: bool = False
+    validate_every: int = 100
+    """steps between two looks at the development set (and two checkpoints)"""
+    validation_utterances: int = 48
+    speech_share: float = 0.5
+    """share of the examples that stay plain speech when the interleaver would mix in text"""
+
+
+@dataclass
+class DecodeConfig:
+    """Checkpoint + cuts -> hypotheses."""
+
+    split: str = "test"
+    systems: list[str] = field(default_factory=lambda: ["speech", "cascade", "deaf"])
+    """`speech`, `cascade` (Whisper's transcript into the same LLM), `deaf` (another utterance's speech);
+    the topline is what the imitate stage wrote"""
+    batch_size: int = 32
+    recogniser: str = ""
+    """Whisper of the cascade; empty means the encoder's own"""
+
+
+@dataclass
+class ScoreConfig:
+    """Hypotheses -> scores."""
+
+    normaliser: str = "english"
+    """for word error rates: `english` (Whisper's), `basic` (lower case, no punctuation), `none`"""
+    bootstrap: int = 1000
+    """resamples for the 95 % intervals"""
+    examples: int = 3
+    """worked examples to show"""
+
+
+@dataclass
+class Config:
+    """Everything, for every stage."""
+
+    exp_dir: str = MISSING
+    """folder of this experiment: checkpoint, logs, hypotheses, scores"""
+    data_dir: str = "data"
+    """folder of the prepared data: one sub-folder per split"""
+    seed: int = 1
+    encoder: Any = MISSING
+    adapter: Any = MISSING
+    decoder: Any = MISSING
+    interleaver: Any = MISSING
+    loss: Any = MISSING
+    cut: str = "embeddings"
+    """where interleaving cuts: encoder `frames` (each span adapted alone) or adapter `embeddings`"""
+    system: str | None = None
+    """system prompt of the chat template; null leaves it to the template"""
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    imitate: ImitateConfig = field(default_factory=ImitateConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+
+ConfigStore.instance().store(name="schema", node=Config, provider="toolkit.config")
+
+
+def root() -> Path:
+    """Return the folder that holds `recipes/` and `egs/`: $TOOLKIT_ROOT, or the checkout itself."""
+    return Path(os.environ.setdefault("TOOLKIT_ROOT", str(Path(__file__).resolve().parents[1])))
+
+
+def load_parts() -> dict[str, str]:
+    """Import the built-in parts and all plugins, so that they register; return the plugins' origins."""
+    root()
+    for kind in KINDS:
+        import_module(f"toolkit.{kind}s" if kind != "loss" else "toolkit.losses")
+    return load_plugins()
+
+
+def compose_config(overrides: Seq[str]) -> Config:
+    """Compose the tree from overrides, as the command line does; used by tests and notebooks."""
+    load_parts()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("toolkit.conf", version_base="1.3"):
+        return typed(compose(PRIMARY, overrides=list(overrides)))
+
+
+def typed(config: DictConfig) -> Config:
+    """Resolve a composed tree into plain values: dataclasses for sections, dicts for parts.
+
+    Raises:
+        ConfigError: a value that must be given is missing.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(plain, dict):
+        raise ConfigError("the configuration is not a mapping")
+    return from_plain({str(key): value for key, value in plain.items()})
+
+
+def from_plain(plain: dict[str, Any]) -> Config:
+    """Rebuild the tree from plain values, such as those saved beside a checkpoint."""
+    sections = {
+        "prepare": PrepareConfig, "align": AlignConfig, "encode": EncodeConfig, "imitate": ImitateConfig,
+        "train": TrainConfig, "decode": DecodeConfig, "score": ScoreConfig,
+    }  # fmt: skip
+    values = {key: sections[key](**value) if key in sections else value for key, value in plain.items()}
+    return Config(**values)
+
+
+def require(value: str, key: str) -> str:
+    """Return a value that the stage cannot do without.
+
+    Raises:
+        ConfigError: it was not given.
+    """
+    if value == MISSING or value == "":
+        raise ConfigError(f"{key} is not set: give it on the command line ({key}=...) or in the egs overlay")
+    return value
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the filled tree as YAML, by a temporary name."""
+    from dataclasses import asdict
+
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    temporary.replace(path)
+
+
+def load_config(path: Path) -> Config:
+    """Read a tree written by `save_config`."""
+    return from_plain(yaml.safe_load(path.read_text()))

@@ -1,0 +1,100 @@
+"""The text LLM's answers: content-addressed, so that nothing is ever generated twice.
+
+An answer depends on the model, the prompt, the transcript and the length limit; their digest is its key.
+The store is a file of JSON lines, appended batch by batch; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with `{speech}`, and the text that stands in for it."""
+
+    prompt: str
+    text: str
+
+    def key(self, max_new_tokens: int) -> str:
+        """Return the digest under which the answer is kept."""
+        content = json.dumps([self.prompt, self.text, max_new_tokens]).encode()
+        return hashlib.sha256(content).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the LLM said."""
+
+    text: str
+    complete: bool
+    """False where it was cut at the length limit"""
+
+
+Generate = Callable[[Seq[Question]], list[Answer]]
+
+
+class AnswerStore:
+    """Answers of one text LLM, kept in `<folder>/store.jsonl`.
+
+    Args:
+        folder: `<data_dir>/<split>/answers/<fingerprint of the LLM>`.
+        max_new_tokens: the length limit of all answers asked of this store.
+    """
+
+    def __init__(self, folder: Path, max_new_tokens: int) -> None:
+        self.folder = folder
+        self.path = folder / "store.jsonl"
+        self.max_new_tokens = max_new_tokens
+        self._answers: dict[str, Answer] = {}
+        if self.path.exists():
+            self._load()
+
+    def get(self, question: Question) -> Answer | None:
+        """Return the stored answer, or None."""
+        return self._answers.get(question.key(self.max_new_tokens))
+
+    def missing(self, questions: Seq[Question]) -> list[Question]:
+        """Return the questions that have no answer yet, each once, longest text first.
+
+        Long ones first: if memory is too small, one learns it at once; and batches are even.
+        """
+        unknown = {q.key(self.max_new_tokens): q for q in questions if self.get(q) is None}
+        return sorted(unknown.values(), key=lambda q: (-len(q.prompt) - len(q.text), q.prompt, q.text))
+
+    def fill(self, questions: Seq[Question], generate: Generate, batch_size: int) -> Iterator[int]:
+        """Generate and keep what is missing, batch by batch; yields the number of answers of each batch."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        todo = self.missing(questions)
+        with self.path.open("a", encoding="utf-8") as file:
+            for start in range(0, len(todo), batch_size):
+                batch = todo[start : start + batch_size]
+                lines = []
+                for question, answer in zip(batch, generate(batch), strict=True):
+                    key = question.key(self.max_new_tokens)
+                    self._answers[key] = answer
+                    row = {
+                        "key": key, "prompt": question.prompt, "text": question.text,
+                        "answer": answer.text, "complete": answer.complete,
+                    }  # fmt: skip
+                    lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write("".join(lines))
+                file.flush()
+                yield len(batch)
+
+    def _load(self) -> None:
+        """Read the store; a last line cut by an interruption is taken out of the file."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_bytes(whole)
+            temporary.replace(self.path)
+        for line in whole.decode("utf-8").splitlines():
+            row = json.loads(line)
+            self._answers[row["key"]] = Answer(row["answer"], row["complete"])

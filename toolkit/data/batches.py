@@ -1,0 +1,152 @@
+"""Examples -> batches: which examples share a step, and what the model gets of each.
+
+The order is a function of (seed, step) alone, so a run that was interrupted goes on with the very batches it
+would have had, and every rank can work out its own share.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from toolkit.data.tasks import seeded
+from toolkit.data.tokenization import ChatTokenizer
+from toolkit.errors import DataError
+from toolkit.interfaces import Interleaver
+from toolkit.types import Batch, Example, Padded, Plan, SpeechSegment, TextSegment
+
+POOL = 20
+"""batches whose examples are sorted by length together: longer pools pad less and shuffle less"""
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch of examples.
+
+    Args:
+        tokenizer: of the decoder.
+        interleaver: decides what is speech.
+        load: utterance id -> cached frames (T, D) or audio (samples,).
+        cached: whether `load` gives frames.
+        speech_share: share of the examples that stay plain speech.
+        teacher: whether the text view of the same examples is wanted too.
+        seed: of the interleaving.
+    """
+
+    tokenizer: ChatTokenizer
+    interleaver: Interleaver
+    load: Callable[[str], Tensor]
+    cached: bool
+    speech_share: float
+    teacher: bool
+    seed: int
+
+    def __call__(self, examples: Seq[Example], step: int) -> Batch:
+        """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
+        plans = [self.plan(example, seeded(self.seed, step, example.id, example.prompt)) for example in examples]
+        inputs = Padded.of([self.load(example.id) for example in examples])
+        texts = [(TextSegment(example.transcript),) for example in examples]
+        return Batch(
+            ids=tuple(example.id for example in examples),
+            sequences=tuple(self.tokenizer.sequence(e, p) for e, p in zip(examples, plans, strict=True)),
+            frames=inputs if self.cached else None,
+            audio=None if self.cached else inputs,
+            teacher_sequences=tuple(self.tokenizer.sequence(e, t) for e, t in zip(examples, texts, strict=True))
+            if self.teacher
+            else None,
+            transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(e.transcript)) for e in examples]),
+        )
+
+    def plan(self, example: Example, rng: random.Random) -> Plan:
+        """Plan one example: plain speech with probability `speech_share`, else as the interleaver says."""
+        if rng.random() < self.speech_share:
+            return (SpeechSegment(0.0, example.duration),)
+        return self.interleaver.plan(example, rng)
+
+
+def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[int]:
+    """Return the examples of one step.
+
+    Every example comes once an epoch. Within pools of 20 batches examples are sorted by cost, so that batch
+    mates are about as long as each other; the batches of an epoch are then shuffled.
+
+    Args:
+        costs: of each example: what its row costs the model.
+        size: examples a step.
+        step: counted from 0 over all epochs.
+        seed: of the order.
+
+    Raises:
+        DataError: there are no examples.
+    """
+    if not costs:
+        raise DataError("no training examples: was the imitate stage run for these tasks?")
+    size = min(size, len(costs))
+    per_epoch = len(costs) // size
+    epoch, within = divmod(step, per_epoch)
+    rng = seeded(seed, "order", epoch)
+    order = rng.sample(range(len(costs)), len(costs))
+    pool = POOL * size
+    batches = []
+    for start in range(0, per_epoch * size, pool):
+        chunk = sorted(order[start : min(start + pool, per_epoch * size)], key=lambda i: costs[i])
+        batches.extend(chunk[i : i + size] for i in range(0, len(chunk), size))
+    rng.shuffle(batches)
+    return batches[within]
+
+
+class StepStream(IterableDataset[list[Batch]]):
+    """The micro-batches of one optimiser step after another.
+
+    Args:
+        examples: what to train on.
+        collate: makes a batch.
+        size: examples a step over all ranks.
+        micro: examples a forward pass; 0 means all.
+        steps: (first, last + 1).
+        seed: of the order.
+        rank: this process.
+        world: processes.
+    """
+
+    def __init__(
+        self,
+        examples: Seq[Example],
+        collate: Collator,
+        size: int,
+        micro: int,
+        steps: tuple[int, int],
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.examples = examples
+        self.collate = collate
+        self.size = size
+        self.micro = micro
+        self.steps = steps
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        # A row costs its speech, its prompt and its answer; characters stand for tokens, 4 to one.
+        self.costs = [
+            12.5 * e.duration + (len(e.prompt) + len(e.response)) / 4 for e in examples
+        ]
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for step in range(*self.steps):
+            chosen = batch_indices(self.costs, self.size, step, self.seed)[self.rank :: self.world]
+            micro = self.micro or len(chosen)
+            yield [
+                self.collate([self.examples[i] for i in chosen[start : start + micro]], step)
+                for start in range(0, len(chosen), micro)
+            ]
+
+    def __len__(self) -> int:
+        return self.steps[1] - self.steps[0]

@@ -1,0 +1,94 @@
+"""The cache of frozen encoder frames: fp16 shards, memory-mapped, under the fingerprint of what made them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toolkit.errors import StaleCacheError
+
+_META = "meta.json"
+
+
+class FrameCache:
+    """Frames of the utterances of one split: `<data_dir>/<split>/frames/<fingerprint>/00000.safetensors`.
+
+    Args:
+        folder: `<data_dir>/<split>/frames`.
+        key: fingerprint of the encoder and its preprocessing.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / key
+        self._where: dict[str, Any] = {}
+        self._lengths: dict[str, int] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            shard = safe_open(path, framework="pt")
+            for name in shard.keys():  # noqa: SIM118 -- a shard is no mapping
+                self._where[name] = shard
+
+    def __contains__(self, utterance: str) -> bool:
+        return utterance in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, utterance: str) -> Tensor:
+        """Return the frames of an utterance, (T, D) fp32.
+
+        Raises:
+            StaleCacheError: this encoder has not encoded the utterance.
+        """
+        if utterance not in self._where:
+            others = sorted(p.name for p in self.folder.parent.glob("*") if p.is_dir() and p != self.folder)
+            there = f" Frames of other encoders ({', '.join(others)}) are there and are not used." if others else ""
+            raise StaleCacheError(
+                f"no frames of '{utterance}' by this encoder and preprocessing ({self.folder.name}).{there} "
+                "Run `toolkit encode` with this configuration."
+            )
+        return self._where[utterance].get_tensor(utterance).float()  # type: ignore[no-any-return]
+
+    def length(self, utterance: str) -> int:
+        """Return how many frames an utterance has, without reading them."""
+        if utterance not in self._lengths:
+            shard = self._where.get(utterance)
+            self._lengths[utterance] = (
+                shard.get_slice(utterance).get_shape()[0] if shard is not None else len(self[utterance])
+            )
+        return self._lengths[utterance]
+
+    def write(self, frames: Iterable[tuple[str, Tensor]], size: int, about: Mapping[str, Any]) -> Iterator[int]:
+        """Write frames in shards of `size` utterances; yields the number written so far.
+
+        A shard appears whole or not at all, so an interrupted run loses one shard at the most.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _META).write_text(json.dumps(dict(about), indent=1))
+        shard: dict[str, Tensor] = {}
+        done = 0
+        for name, values in frames:
+            shard[name] = values.to(torch.float16).contiguous()
+            done += 1
+            if len(shard) == size:
+                self._save(shard)
+                shard = {}
+            yield done
+        if shard:
+            self._save(shard)
+
+    def _save(self, shard: dict[str, Tensor]) -> None:
+        number = 1 + max((int(p.stem) for p in self.folder.glob("*.safetensors")), default=-1)
+        temporary = self.folder / f"{number:05d}.tmp"
+        try:
+            save_file(shard, temporary)
+            os.replace(temporary, self.folder / f"{number:05d}.safetensors")
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""What made a thing, in twelve letters: caches are kept under it, so a stale one is never found by mistake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+_SAMPLES = 64
+"""values looked at in each tensor: two different models differ in some of them"""
+
+
+def fingerprint(options: Mapping[str, Any], *modules: nn.Module) -> str:
+    """Digest plain options and the weights of modules, wherever they were loaded from.
+
+    Args:
+        options: what else the result depends on; JSON values.
+        modules: their tensors' names, shapes and 64 evenly spaced values each are digested.
+    """
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            flat = tensor.detach().flatten()
+            index = torch.linspace(0, len(flat) - 1, min(_SAMPLES, len(flat)), dtype=torch.float64).long()
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            # Rounded to bf16, so that one model loaded in two precisions stays one model.
+            sample = flat[index.to(flat.device)].to(torch.bfloat16).float()
+            digest.update(sample.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

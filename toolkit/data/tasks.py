@@ -1,0 +1,137 @@
+"""Tasks and prompts as data: what the text LLM is asked about an utterance, and in which words.
+
+A task file names a task, its wordings for training and its held-out wordings; a held-out task has only the
+latter. Which wording an utterance gets is a function of its id, so every stage agrees without being told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toolkit.data.tokenization import check_prompt
+from toolkit.errors import ConfigError, DataError, unknown_name
+
+GROUPS = ("seen_wording", "held_out_wording", "held_out_task")
+TRANSCRIBE = "transcribe"
+_KEYS = {"name", "family", "held_out", "target", "choices", "wordings"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task."""
+
+    name: str
+    family: str
+    held_out: bool
+    """never trained: it measures generalisation to tasks"""
+    target: str
+    """`llm`: the text LLM's own answer; `transcript`: the transcript itself"""
+    choices: tuple[str, ...]
+    """the allowed answers of a closed task, else empty"""
+    training: tuple[str, ...]
+    """wordings that may be trained on"""
+    testing: tuple[str, ...]
+    """wordings that are never trained on"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt for one utterance."""
+
+    cut: str
+    task: str
+    group: str
+    """`seen_wording`, `held_out_wording` or `held_out_task`"""
+    prompt: str
+
+
+def load_tasks(folder: Path) -> dict[str, Task]:
+    """Read every `*.yaml` of a folder.
+
+    Raises:
+        DataError: a file has unknown or missing keys, a wording without `{speech}`, or a wording on both sides.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise DataError(f"no task files (*.yaml) in {folder}: set imitate.tasks to a folder that has some")
+    tasks = [_read(path) for path in files]
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise DataError(f"two task files in {folder} have the same name: {sorted(names)}")
+    return {task.name: task for task in tasks}
+
+
+def choose(tasks: dict[str, Task], names: Seq[str]) -> list[Task]:
+    """Return the named tasks, or all that are not held out.
+
+    Raises:
+        UnknownNameError: no such task.
+        ConfigError: a held-out task is asked for in training.
+    """
+    for name in names:
+        if name not in tasks:
+            raise unknown_name("task", name, list(tasks))
+        if tasks[name].held_out:
+            raise ConfigError(f"task '{name}' is held out: it may be tested, never trained")
+    return [tasks[name] for name in names] or [task for task in tasks.values() if not task.held_out]
+
+
+def training_requests(cuts: Seq[str], tasks: Seq[Task], per_cut: int, seed: int) -> list[Request]:
+    """Ask each utterance `per_cut` different tasks, each in one training wording, drawn by (seed, id)."""
+    requests = []
+    for cut in cuts:
+        rng = seeded(seed, cut)
+        for task in rng.sample(list(tasks), min(per_cut, len(tasks))):
+            requests.append(Request(cut, task.name, "seen_wording", rng.choice(task.training)))
+    return requests
+
+
+def test_requests(cuts: Seq[str], tasks: dict[str, Task], seed: int) -> list[Request]:
+    """Ask each utterance every task: once as trained, once in a held-out wording, held-out tasks once."""
+    requests = []
+    for cut in cuts:
+        rng = seeded(seed, cut)
+        for task in tasks.values():
+            if task.held_out:
+                requests.append(Request(cut, task.name, "held_out_task", rng.choice(task.testing)))
+            else:
+                requests.append(Request(cut, task.name, "seen_wording", rng.choice(task.training)))
+                requests.append(Request(cut, task.name, "held_out_wording", rng.choice(task.testing)))
+    return requests
+
+
+def seeded(*parts: int | str) -> random.Random:
+    """Make a generator that depends on `parts` alone, the same in every process and on every machine."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
+
+
+def _read(path: Path) -> Task:
+    data: Any = yaml.safe_load(path.read_text())
+    if not isinstance(data, dict) or set(data) - _KEYS or not {"name", "family", "wordings"} <= set(data):
+        raise DataError(f"{path}: a task has the keys {sorted(_KEYS)}; name, family and wordings are needed")
+    held_out = bool(data.get("held_out", False))
+    target = data.get("target", "llm")
+    if target not in ("llm", "transcript"):
+        raise DataError(f"{path}: target is 'llm' or 'transcript', not {target!r}")
+    training = tuple(data["wordings"].get("training") or ())
+    testing = tuple(data["wordings"].get("held_out") or ())
+    if held_out == bool(training) or not testing:
+        raise DataError(f"{path}: a task has training and held-out wordings, a held-out task only the latter")
+    for wording in (*training, *testing):
+        try:
+            check_prompt(wording)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+    if both := set(training) & set(testing):
+        raise DataError(f"{path}: a wording is both trained and held out: {sorted(both)[0]!r}")
+    return Task(
+        data["name"], data["family"], held_out, target, tuple(data.get("choices") or ()), training, testing
+    )

@@ -1,0 +1,105 @@
+"""Any causal language model of Hugging Face, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.assets.locate import locate
+from toolkit.errors import ConfigError
+from toolkit.interfaces import DECODERS, Decoder
+from toolkit.types import GenerationOptions, Outputs
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@DECODERS.register("causal_lm")
+class CausalLMDecoder(Decoder):
+    """Runs `model`: a folder, a hub id (`meta-llama/Llama-3.1-8B-Instruct`) or `asset:NAME`.
+
+    `dtype` is of the frozen weights: `fp32`, `bf16` or `fp16`.
+    """
+
+    def __init__(self, *, model: str, dtype: str = "fp32") -> None:
+        super().__init__()
+        from transformers import AutoModelForCausalLM
+
+        if dtype not in DTYPES:
+            raise ConfigError(f"decoder.dtype is one of {', '.join(DTYPES)}, not '{dtype}'")
+        self.lm: Any = AutoModelForCausalLM.from_pretrained(locate(model), dtype=DTYPES[dtype])
+        self.lm.requires_grad_(False)
+        self.lm.eval()
+        self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
+        self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
+
+    def train(self, mode: bool = True) -> CausalLMDecoder:
+        """Stay in evaluation mode: a frozen model has no dropout to switch on."""
+        return super().train(False)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Look up input embeddings: (n,) -> (n, D)."""
+        return self.lm.get_input_embeddings()(token_ids)  # type: ignore[no-any-return]
+
+    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor]) -> Outputs:
+        """Run rows padded on the right and score only the M positions asked."""
+        hidden = self._run(*_pad(sequences, left=False)).last_hidden_state
+        rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
+        chosen = hidden[rows, torch.cat(list(positions))]
+        return Outputs(self._score(chosen), chosen)
+
+    @torch.no_grad()
+    def generate(self, sequences: Seq[Tensor], options: GenerationOptions) -> list[list[int]]:
+        """Continue rows padded on the left, greedily; rows that have ended leave the batch."""
+        embeddings, mask, positions = _pad(sequences, left=True)
+        answers: list[list[int]] = [[] for _ in sequences]
+        alive = list(range(len(sequences)))
+        stop = set(options.eos_token_ids)
+        state = self._run(embeddings, mask, positions, use_cache=True)
+        position = positions[:, -1:]
+        for step in range(options.max_new_tokens):
+            tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
+            keep = []
+            for i, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
+                if token not in stop:
+                    answers[row].append(token)
+                    keep.append(i)
+            if not keep or step + 1 == options.max_new_tokens:
+                break
+            cache = state.past_key_values
+            if len(keep) < len(alive):
+                index = torch.tensor(keep, device=tokens.device)
+                cache.batch_select_indices(index)
+                tokens, mask, position = tokens[index], mask[index], position[index]
+                alive = [alive[i] for i in keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            position = position + 1
+            state = self._run(self.embed(tokens)[:, None], mask, position, past_key_values=cache, use_cache=True)
+        return answers
+
+    def _run(self, embeddings: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:
+        return self.lm.base_model(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, **{"use_cache": False, **cache}
+        )
+
+    def _score(self, hidden: Tensor) -> Tensor:
+        """Project on the vocabulary, (M, D) -> (M, V), with the scalings that some families apply."""
+        logits = self.lm.get_output_embeddings()(hidden)
+        config = self.lm.config.get_text_config()
+        if getattr(config, "logits_scaling", None):  # Granite divides
+            logits = logits / config.logits_scaling
+        if getattr(config, "logit_scale", None):  # Cohere multiplies
+            logits = logits * config.logit_scale
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad rows (n_i, D) to (B, N, D), with mask (B, N) and the positions (B, N) each row has alone."""
+    side = "left" if left else "right"
+    values = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_side=side)
+    ones = [torch.ones(len(row), dtype=torch.long, device=values.device) for row in sequences]
+    mask = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
+    return values, mask, (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,5 @@
+"""Encoders: waveform -> frames."""
+
+from toolkit.encoders import whisper
+
+__all__ = ["whisper"]

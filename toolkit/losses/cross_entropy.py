@@ -1,0 +1,25 @@
+"""Cross-entropy on the answer to imitate: the loss of BLSP (arXiv 2309.00916) and the natural one for MTBI."""
+
+from typing import ClassVar
+
+from torch.nn import functional
+
+from toolkit.errors import DataError
+from toolkit.interfaces import LOSSES, Loss
+from toolkit.types import LossInputs, LossOutput
+
+
+@LOSSES.register("cross_entropy")
+class CrossEntropyLoss(Loss):
+    """Negative log-likelihood of the target tokens."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"student"})
+
+    def forward(self, inputs: LossInputs) -> LossOutput:
+        """Sum the loss over the M supervised positions."""
+        assert inputs.student is not None
+        count = len(inputs.targets)
+        if count == 0:
+            raise DataError("no supervised position in the batch: every answer is empty")
+        total = functional.cross_entropy(inputs.student.logits.float(), inputs.targets, reduction="sum")
+        return LossOutput(total, count, {"cross_entropy": total.detach()})

@@ -1,0 +1,57 @@
+"""The assembler: names in a configuration -> parts wired together, and what of them is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from toolkit.errors import ConfigError
+from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, Adapter, Decoder, Encoder, TokenAdapter
+from toolkit.models.speech_llm import SpeechLLM
+
+
+def build_encoder(options: Mapping[str, Any]) -> Encoder:
+    """Build a frozen encoder."""
+    encoder = ENCODERS.build(options)
+    encoder.requires_grad_(False)
+    encoder.eval()
+    return encoder
+
+
+def build_decoder(options: Mapping[str, Any]) -> Decoder:
+    """Build a frozen decoder."""
+    decoder = DECODERS.build(options)
+    decoder.requires_grad_(False)
+    decoder.eval()
+    return decoder
+
+
+def build_model(
+    encoder: Mapping[str, Any], adapter: Mapping[str, Any], decoder: Mapping[str, Any], cut: str, seed: int
+) -> SpeechLLM:
+    """Build the model with a trainable adapter between frozen parts; `seed` draws the adapter's weights."""
+    ears, mouth = build_encoder(encoder), build_decoder(decoder)
+    torch.manual_seed(seed)
+    return SpeechLLM(ears, build_adapter(adapter, ears, mouth), mouth, cut)
+
+
+def build_adapter(options: Mapping[str, Any], encoder: Encoder, decoder: Decoder) -> Adapter:
+    """Build the adapter that fits between two parts."""
+    return ADAPTERS.build(options, encoder.output_dim, decoder.embedding_dim)
+
+
+def attach_tokens(model: SpeechLLM, token_ids: torch.Tensor) -> None:
+    """Give a token adapter the tokens (K,) it may emit, with the decoder's embeddings of them.
+
+    Raises:
+        ConfigError: the decoder has no such token.
+    """
+    if not isinstance(model.adapter, TokenAdapter):
+        return
+    if len(token_ids) and int(token_ids.max()) >= model.decoder.vocabulary_size:
+        raise ConfigError(
+            f"token {int(token_ids.max())} is outside the decoder's vocabulary of {model.decoder.vocabulary_size}"
+        )
+    model.adapter.attach(token_ids, model.decoder.embed(token_ids))

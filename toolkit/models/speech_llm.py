@@ -1,0 +1,114 @@
+"""The speech LLM: encoder, adapter and decoder, joined by the splice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.errors import ConfigError
+from toolkit.interfaces import Adapter, Decoder, Encoder, TimedAdapter, TokenAdapter
+from toolkit.models.splice import Spliced, cut_embeddings, cut_frames, spans_of, splice
+from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Sequence, SpanOutputs
+
+CUTS = ("frames", "embeddings")
+
+
+class SpeechLLM(nn.Module):
+    """Answers prompts about speech with the answers that its decoder gives about text.
+
+    Args:
+        encoder: waveform -> frames; frozen unless the freezing says otherwise.
+        adapter: frames -> embeddings; the part that is trained.
+        decoder: the causal language model, frozen.
+        cut: where interleaving cuts. `frames`: each span is adapted alone, which suits every adapter;
+            `embeddings`: the utterance is adapted once and its embeddings are cut by their times.
+
+    Raises:
+        ConfigError: `cut="embeddings"` with an adapter that cannot say when its outputs happen.
+    """
+
+    def __init__(self, encoder: Encoder, adapter: Adapter, decoder: Decoder, cut: str = "frames") -> None:
+        super().__init__()
+        if cut not in CUTS:
+            raise ConfigError(f"cut is one of {', '.join(CUTS)}, not '{cut}'")
+        if cut == "embeddings" and not isinstance(adapter, TimedAdapter):
+            raise ConfigError(
+                f"cut=embeddings needs an adapter that knows when its outputs happen; "
+                f"{type(adapter).__name__} does not: use cut=frames"
+            )
+        self.encoder = encoder
+        self.adapter = adapter
+        self.decoder = decoder
+        self.cut = cut
+
+    def train(self, mode: bool = True) -> SpeechLLM:
+        """Switch only what is trained: frozen parts have no dropout to switch on."""
+        super().train(mode)
+        for part in (self.encoder, self.adapter, self.decoder):
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
+    def frames(self, batch: Batch) -> Padded:
+        """Return the encoder's frames (B, T, D): the cached ones, or computed from the audio."""
+        if batch.frames is not None:
+            return batch.frames
+        assert batch.audio is not None
+        trained = any(p.requires_grad for p in self.encoder.parameters())
+        with nullcontext() if trained else torch.no_grad():
+            return self.encoder(batch.audio)
+
+    def spans(self, frames: Padded, sequences: Seq[Sequence]) -> list[Tensor]:
+        """Adapt the speech of all rows: S tensors (u, D), in order."""
+        if not any(spans_of(row) for row in sequences):
+            return []
+        if self.cut == "frames":
+            return self.adapter(cut_frames(frames, sequences, self.encoder.frame_shift)).unpad()
+        assert isinstance(self.adapter, TimedAdapter)
+        embeddings, times = self.adapter.timed(frames)
+        return cut_embeddings(embeddings, times, frames.lengths, sequences, self.encoder.frame_shift)
+
+    def rows(self, frames: Padded, sequences: Seq[Sequence]) -> list[Spliced]:
+        """Splice speech and text into rows for the decoder."""
+        spans = self.spans(frames, sequences)
+        return splice(sequences, spans, self.decoder.embed, frames.values.device)
+
+    def forward(self, batch: Batch, needs: frozenset[str]) -> LossInputs:
+        """Compute what a loss needs, and nothing else."""
+        frames = self.frames(batch)
+        spans = self._span_outputs(frames, batch.transcripts) if "spans" in needs else None
+        if "student" not in needs:
+            return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans)
+        rows = self.rows(frames, batch.sequences)
+        targets = torch.cat([row.targets for row in rows])
+        teacher = None
+        if "teacher" in needs:
+            if batch.teacher_sequences is None:
+                raise ConfigError("this loss needs a teacher, and the batch has no text view")
+            with torch.no_grad():
+                teacher = self._decode(self.rows(frames, batch.teacher_sequences))
+        return LossInputs(targets, self._decode(rows), teacher, spans)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
+        """Answer each row of the batch greedily."""
+        rows = self.rows(self.frames(batch), batch.sequences)
+        return self.decoder.generate([row.embeddings for row in rows], options)
+
+    def _decode(self, rows: Seq[Spliced]) -> Outputs:
+        return self.decoder.outputs([row.embeddings for row in rows], [row.positions for row in rows])
+
+    def _span_outputs(self, frames: Padded, transcripts: Padded | None) -> SpanOutputs:
+        if not isinstance(self.adapter, TokenAdapter):
+            raise ConfigError(
+                f"the ctc loss needs an adapter that emits tokens (adapter=ctc); {type(self.adapter).__name__} does not"
+            )
+        assert transcripts is not None
+        table = torch.full((self.decoder.vocabulary_size,), 0, device=transcripts.values.device)
+        table[self.adapter.token_ids] = torch.arange(1, len(self.adapter.token_ids) + 1, device=table.device)
+        labels = [table[row] for row in transcripts.unpad()]
+        # A token the adapter cannot emit is left out of the target: development text may hold some.
+        return SpanOutputs(self.adapter.token_logits(frames), Padded.of([row[row > 0] for row in labels]))

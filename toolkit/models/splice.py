@@ -1,0 +1,130 @@
+"""Speech among text: pure functions that cut spans and join them with token embeddings.
+
+Interleavers decide in seconds; here, and only here, seconds become frames. Nothing is edited in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolkit.errors import DataError
+from toolkit.types import Padded, Sequence, SpeechSegment, TokenPiece
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """One row for the decoder."""
+
+    embeddings: Tensor
+    """(n, D)"""
+    positions: Tensor
+    """(m,) where the decoder is scored: the position before each supervised token"""
+    targets: Tensor
+    """(m,) the supervised tokens"""
+
+
+def frame_range(segment: SpeechSegment, frame_shift: float, length: int) -> tuple[int, int]:
+    """Turn seconds into a half-open range of frames: rounded, inside `length`, at least one frame."""
+    start = min(max(round(segment.start / frame_shift), 0), length - 1)
+    end = min(max(round(segment.end / frame_shift), start + 1), length)
+    return start, end
+
+
+def spans_of(sequence: Sequence) -> list[SpeechSegment]:
+    """Return the speech of a sequence, in order."""
+    return [piece for piece in sequence if isinstance(piece, SpeechSegment)]
+
+
+def cut_frames(frames: Padded, sequences: Seq[Sequence], frame_shift: float) -> Padded:
+    """Cut encoder frames at the spans of each row: (B, T, D) -> (S, T', D), all spans of all rows in order."""
+    pieces = []
+    for row, sequence in zip(frames.unpad(), sequences, strict=True):
+        for span in spans_of(sequence):
+            start, end = frame_range(span, frame_shift, len(row))
+            pieces.append(row[start:end])
+    return Padded.of(pieces)
+
+
+def cut_embeddings(
+    embeddings: Padded, times: Tensor, frames: Tensor, sequences: Seq[Sequence], frame_shift: float
+) -> list[Tensor]:
+    """Cut embeddings that know their time, so that each keeps the context of the whole utterance.
+
+    Every embedding between two spans' borders goes to the span that holds its centre; a span that holds
+    none gets the nearest one, since a heard word cannot be nothing.
+
+    Args:
+        embeddings: (B, U, D).
+        times: (B, U) centres, in frames.
+        frames: (B,) frames of each utterance.
+        sequences: B rows.
+        frame_shift: seconds a frame.
+
+    Returns:
+        The S spans of all rows in order, each (u, D) with u >= 1.
+    """
+    pieces = []
+    for row, when, length, sequence in zip(
+        embeddings.unpad(), times, frames.tolist(), sequences, strict=True
+    ):
+        centres = when[: len(row)]
+        for span in spans_of(sequence):
+            start, end = frame_range(span, frame_shift, length)
+            # Centres run from 0 to length - 1, so a span up to the last frame holds the last centre too.
+            inside = (centres >= start - 0.5) & (centres < end - 0.5)
+            if not bool(inside.any()):
+                nearest = (centres - (start + end - 1) / 2).abs().argmin()
+                inside = torch.arange(len(row), device=row.device) == nearest
+            pieces.append(row[inside])
+    return pieces
+
+
+def splice(
+    sequences: Seq[Sequence], spans: Seq[Tensor], embed: Callable[[Tensor], Tensor], device: torch.device
+) -> list[Spliced]:
+    """Join token embeddings and speech spans into rows for the decoder.
+
+    Args:
+        sequences: B rows of pieces.
+        spans: the S speech spans of all rows in order, each (u, D).
+        embed: token ids (n,) -> (n, D).
+        device: where the token ids are made.
+
+    Raises:
+        DataError: a supervised token is the first of its row, so that nothing can predict it.
+    """
+    tokens = [t for row in sequences for piece in row if isinstance(piece, TokenPiece) for t in piece.token_ids]
+    embedded = embed(torch.tensor(tokens, dtype=torch.long, device=device))
+    rest = iter(spans)
+    used = 0
+    rows = []
+    for sequence in sequences:
+        pieces: list[Tensor] = []
+        positions: list[int] = []
+        targets: list[int] = []
+        length = 0
+        for piece in sequence:
+            if isinstance(piece, SpeechSegment):
+                pieces.append(next(rest).to(embedded.dtype))
+            else:
+                pieces.append(embedded[used : used + len(piece.token_ids)])
+                used += len(piece.token_ids)
+                if piece.supervised:
+                    positions.extend(range(length - 1, length - 1 + len(piece.token_ids)))
+                    targets.extend(piece.token_ids)
+            length += len(pieces[-1])
+        if positions and positions[0] < 0:
+            raise DataError("a supervised token opens its row: nothing comes before that could predict it")
+        rows.append(
+            Spliced(
+                torch.cat(pieces),
+                torch.tensor(positions, dtype=torch.long, device=device),
+                torch.tensor(targets, dtype=torch.long, device=device),
+            )
+        )
+    return rows

@@ -1,0 +1,189 @@
+"""From the systems' answer files to a scorecard: which rows make which number.
+
+Transcription rows give word error rates, all other rows agreement, rows with choices accuracy as well, and
+all rows the fault rates. Rows are pooled per group of prompts, and per task within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as Seq
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.scoring import metrics
+from toolkit.scoring.answers import GROUPS, Paired, Question, pair
+from toolkit.scoring.bootstrap import Array, Estimate, Resampling, estimate
+from toolkit.scoring.detectors import DEFINITION as FAULTS
+from toolkit.scoring.detectors import DETECTORS
+from toolkit.scoring.examples import RULE, choose
+from toolkit.scoring.normalisation import Normaliser, normaliser
+from toolkit.scoring.provenance import commit, versions
+from toolkit.scoring.scorecard import ALL, Score, Scorecard
+
+ZERO = "other"
+"""the system whose similarity is the zero of the agreement"""
+NO_ZERO = f"there are no answers of `{ZERO}`, which make the zero of the scale"
+NOT_DEPENDENT = "the text LLM gives the same answers to another utterance's transcript: b = 100"
+NO_CHOICE = "no answer of the text LLM names a choice"
+
+
+def score(
+    files: Mapping[str, Path],
+    *,
+    normaliser_name: str = "english",
+    resampling: Resampling = Resampling(),  # noqa: B008 (frozen)
+    examples: int = 12,
+    metadata: Mapping[str, Any] | None = None,
+) -> Scorecard:
+    """Score one experiment.
+
+    Args:
+        files: system (`speech`, `deaf`, `text`, `other`, `cascade`) -> its answers; absent systems have no
+            scores.
+        normaliser_name: for word error rates.
+        resampling: how the intervals are drawn.
+        examples: number of worked examples to keep.
+        metadata: plain values to keep with the scores: seed, recipe, names of the parts.
+
+    Raises:
+        DataError: the files do not answer the same questions, or a true transcript is empty.
+    """
+    paired, chosen = pair(files), normaliser(normaliser_name)
+    scores = [
+        *_word_error_rates(paired, chosen, resampling),
+        *_agreements(paired, resampling),
+        *_accuracies(paired, resampling),
+        *_faults(paired, resampling),
+    ]
+    interval = (
+        f"95 %, percentile bootstrap, {resampling.resamples} resamples (seed {resampling.seed}) of "
+        "utterances with all their answers, the whole score computed anew in each. They cover the choice of "
+        "utterances, not that of training seeds, and shrink to a point for a rate of 0 or 100."
+    )
+    return Scorecard(
+        scores=tuple(scores),
+        normaliser=chosen.description,
+        agreement=metrics.agreement_definition(),
+        definitions={
+            "wer": metrics.WORD_ERRORS, "accuracy": metrics.ACCURACY, "faults": FAULTS,
+            "interval": interval, "examples": RULE,
+        },
+        questions=paired.fingerprint,
+        versions=versions(),
+        commit=commit(),
+        metadata=dict(metadata or {}),
+        examples=choose(paired, examples),
+    )  # fmt: skip
+
+
+def _word_error_rates(paired: Paired, chosen: Normaliser, resampling: Resampling) -> Iterator[Score]:
+    rows = _where(paired, lambda question: question.task == metrics.TRANSCRIPTION)
+    questions = [paired.questions[row] for row in rows]
+    for system, answers in paired.answers.items():
+        if system == ZERO:
+            continue  # another utterance's true transcript: its errors say nothing about any system
+        counts = metrics.word_errors(questions, [answers[row].hypothesis for row in rows], chosen)
+        for group, task, pool in _pools(questions):
+            if task == ALL:
+                continue  # there is one such task
+            found = estimate(_ids(questions, pool), counts[pool], metrics.word_error_rate, resampling)
+            insertions, deletions, substitutions, words = map(int, counts[pool].sum(axis=0))
+            yield _score(
+                "wer", system, group, task, found,
+                details={"insertions": insertions, "deletions": deletions, "substitutions": substitutions,
+                         "words": words},
+            )  # fmt: skip
+
+
+def _agreements(paired: Paired, resampling: Resampling) -> Iterator[Score]:
+    rows = _where(paired, lambda question: question.task != metrics.TRANSCRIPTION)
+    questions = [paired.questions[row] for row in rows]
+
+    def similar(system: str) -> Array:
+        return metrics.similarities(questions, [paired.answers[system][row].hypothesis for row in rows])
+
+    zero = similar(ZERO) if ZERO in paired.answers else None
+    for system in paired.answers:
+        values = similar(system)
+        for group, task, pool in _pools(questions):
+            details = {"similarity": float(values[pool].mean())}
+            if zero is None:
+                utterances = len(set(_ids(questions, pool)))
+                missing = Estimate(None, None, None, len(pool), utterances)
+                yield _score("agreement", system, group, task, missing, details, NO_ZERO)
+                continue
+            columns = metrics.above_zero(values[pool], zero[pool])
+            found = estimate(_ids(questions, pool), columns, metrics.agreement, resampling)
+            details["similarity_zero"] = float(zero[pool].mean())
+            yield _score("agreement", system, group, task, found, details, NOT_DEPENDENT)
+
+
+def _accuracies(paired: Paired, resampling: Resampling) -> Iterator[Score]:
+    rows = _where(paired, lambda question: question.task != metrics.TRANSCRIPTION and bool(question.choices))
+    questions = [paired.questions[row] for row in rows]
+    right = [metrics.parse_choice(question.reference, question.choices) for question in questions]
+    for system, answers in paired.answers.items():
+        given = [
+            metrics.parse_choice(answers[row].hypothesis, question.choices)
+            for row, question in zip(rows, questions, strict=True)
+        ]
+        for group, task, pool in _pools(questions):
+            counted = [row for row in pool if right[row] is not None]
+            hits = np.array([float(given[row] == right[row]) for row in counted])
+            found = estimate(_ids(questions, counted), _hits(hits), metrics.share, resampling)
+            details = {
+                "unparsed": float(sum(given[row] is None for row in counted)),
+                "left_out": float(len(pool) - len(counted)),
+            }
+            yield _score("accuracy", system, group, task, found, details, NO_CHOICE)
+
+
+def _faults(paired: Paired, resampling: Resampling) -> Iterator[Score]:
+    ids = [question.id for question in paired.questions]
+    for system, answers in paired.answers.items():
+        for name, detect in DETECTORS.items():
+            hits = np.array([float(detect(answer)) for answer in answers])
+            found = estimate(ids, _hits(hits), metrics.share, resampling)
+            yield _score(name, system, ALL, ALL, found, details={"count": float(hits.sum())})
+
+
+def _where(paired: Paired, wanted: Callable[[Question], bool]) -> list[int]:
+    return [row for row, question in enumerate(paired.questions) if wanted(question)]
+
+
+def _pools(questions: Seq[Question]) -> Iterator[tuple[str, str, list[int]]]:
+    """Yield (group, task, rows) for every group as a whole and then for each of its tasks."""
+    for group in GROUPS:
+        rows = [row for row, question in enumerate(questions) if question.group == group]
+        if not rows:
+            continue
+        yield group, ALL, rows
+        for task in sorted({questions[row].task for row in rows}):
+            yield group, task, [row for row in rows if questions[row].task == task]
+
+
+def _ids(questions: Seq[Question], rows: Seq[int]) -> list[str]:
+    return [questions[row].id for row in rows]
+
+
+def _hits(hits: Array) -> Array:
+    return np.stack([hits, np.ones(len(hits))], axis=1)
+
+
+def _score(
+    metric: str,
+    system: str,
+    group: str,
+    task: str,
+    found: Estimate,
+    details: dict[str, float],
+    unmeasurable: str = "",
+) -> Score:
+    """Name an estimate; `unmeasurable` says why, should there be no value."""
+    return Score(
+        metric, system, group, task, found.value, found.low, found.high, found.n, found.utterances,
+        details=details, note=unmeasurable if found.value is None else found.note,
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Hypotheses: one answer a line, with all that scoring needs to know about it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence as Seq
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from toolkit.data.answers import Answer
+from toolkit.data.tasks import Request, Task
+from toolkit.errors import DataError
+from toolkit.types import Example
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer of one system."""
+
+    id: str
+    task: str
+    group: str
+    prompt: str
+    hypothesis: str
+    reference: str
+    """the text LLM's answer to the true transcript; for transcription the transcript itself"""
+    transcript: str
+    complete: bool
+    heard: str
+    """the utterance that was really given: another one for the deaf control"""
+    choices: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str
+    ) -> Row:
+        """Pair an answer with what it should have been."""
+        reference = example.transcript if task.target == "transcript" else truth.text
+        return cls(
+            request.cut, request.task, request.group, request.prompt, answer.text, reference,
+            example.transcript, answer.complete, heard, task.choices,
+        )  # fmt: skip
+
+
+def write_rows(path: Path, rows: Seq[Row]) -> None:
+    """Write rows as JSON lines through a temporary name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    os.replace(temporary, path)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read rows.
+
+    Raises:
+        DataError: the file is not there.
+    """
+    if not path.exists():
+        raise DataError(f"no answers in {path}: run the stage that writes them (imitate, decode) first")
+    rows = (json.loads(line) for line in path.read_text().splitlines())
+    return [Row(**{**row, "choices": tuple(row["choices"])}) for row in rows]
+
+
+def other_of(ids: Seq[str]) -> dict[str, str]:
+    """Pair every utterance with another one, by a fixed shuffle: what the deaf control hears.
+
+    Raises:
+        DataError: there is only one utterance.
+    """
+    if len(ids) < 2:
+        raise DataError("the deaf control needs at least two utterances in the test set")
+    order = sorted(ids, key=lambda i: hashlib.sha256(i.encode()).hexdigest())
+    return dict(zip(order, [*order[1:], order[0]], strict=True))

@@ -1,0 +1,149 @@
+"""Imitate: the text LLM answers the transcripts, under many prompts; its answers are what speech must draw.
+
+For training, each utterance is asked some of the training tasks. For dev and test it is asked everything, seen
+and held-out wordings and tasks, and so is *another* utterance under the same prompts: that is the zero of the
+agreement scale. Nothing is generated twice; answers cut at the length limit are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.config import Config
+from toolkit.data.answers import Answer, AnswerStore, Generate, Question
+from toolkit.data.cuts import example_of, read_cuts
+from toolkit.data.fingerprint import fingerprint
+from toolkit.data.tasks import Request, Task, choose, load_tasks, test_requests, training_requests
+from toolkit.data.tokenization import ChatTokenizer
+from toolkit.errors import DataError
+from toolkit.interfaces import Decoder
+from toolkit.models.build import build_decoder
+from toolkit.models.splice import splice
+from toolkit.stages.hypotheses import Row, other_of, write_rows
+from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
+from toolkit.stages.progress import bar, say
+from toolkit.types import Example, GenerationOptions, TextSegment
+
+
+@dataclass(frozen=True)
+class TextLLM:
+    """The frozen decoder, asked in text."""
+
+    decoder: Decoder
+    tokenizer: ChatTokenizer
+    key: str
+    """fingerprint of the model, its chat template and the system prompt"""
+    max_new_tokens: int
+
+    def answer(self, questions: Seq[Question]) -> list[Answer]:
+        """Answer a batch of questions."""
+        sequences = [self.tokenizer.question(q.prompt, (TextSegment(q.text),)) for q in questions]
+        device = next(self.decoder.parameters()).device
+        rows = splice(sequences, [], self.decoder.embed, device)
+        tokens = self.decoder.generate([row.embeddings for row in rows], self.options)
+        return [Answer(self.tokenizer.decode(t), len(t) < self.max_new_tokens) for t in tokens]
+
+    @property
+    def options(self) -> GenerationOptions:
+        """Return how this LLM generates, in text and in speech alike."""
+        return GenerationOptions(self.max_new_tokens, (self.tokenizer.end_of_turn,), self.tokenizer.pad)
+
+
+def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
+    """Build the text side of the decoder that is configured."""
+    decoder = decoder or build_decoder(config.decoder)
+    tokenizer = ChatTokenizer(config.decoder["model"], config.system)
+    probe = tokenizer.question("a {speech} b", (TextSegment("c"),))
+    key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder)
+    return TextLLM(decoder, tokenizer, key, config.imitate.max_new_tokens)
+
+
+def run(config: Config) -> dict[str, int]:
+    """Answer every prepared split. Returns the number of answers in use by split."""
+    tasks = load_tasks(Path(config.imitate.tasks))
+    trained = choose(tasks, config.imitate.use)
+    llm = text_llm(config)
+    counts = {}
+    for split in SPLITS:
+        if not cuts_path(config, split).exists():
+            continue
+        examples = split_examples(config, split)
+        store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
+        if split == "train":
+            requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
+            questions = training_questions(requests, examples, tasks)
+            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
+            counts[split] = len(questions)
+        else:
+            requests = test_requests(list(examples), tasks, config.seed)
+            counts[split] = _answer_test(config, llm, store, requests, examples, tasks, split)
+    if not counts:
+        raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
+    return counts
+
+
+def split_examples(config: Config, split: str) -> dict[str, Example]:
+    """Read the examples of a split, by id; dev and test limited to what `imitate.test_utterances` says."""
+    cuts: list[Any] = read_cuts(cuts_path(config, split))
+    examples = {cut.id: example_of(cut) for cut in cuts}
+    limit = config.imitate.test_utterances
+    if split == "train" or not limit or limit >= len(examples):
+        return examples
+    # Spread over the whole list: cuts may stand in the order of their speakers.
+    names = sorted(examples)
+    return {names[i * len(names) // limit]: examples[names[i * len(names) // limit]] for i in range(limit)}
+
+
+def training_questions(
+    requests: Seq[Request], examples: dict[str, Example], tasks: dict[str, Task]
+) -> list[Question]:
+    """Return what the LLM must answer for training: everything but tasks whose target is the transcript."""
+    return [
+        Question(request.prompt, examples[request.cut].transcript)
+        for request in requests
+        if tasks[request.task].target == "llm"
+    ]
+
+
+def fill(store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str) -> None:
+    """Answer what is missing, with a bar; say so when nothing is."""
+    missing = len(store.missing(questions))
+    if not missing:
+        say(f"{title}: done ({len(questions)} answers in {store.path})")
+        return
+    with bar(title, missing) as progress:
+        for count in store.fill(questions, generate, batch_size):
+            progress.advance(count)
+
+
+def _answer_test(
+    config: Config,
+    llm: TextLLM,
+    store: AnswerStore,
+    requests: Seq[Request],
+    examples: dict[str, Example],
+    tasks: dict[str, Task],
+    split: str,
+) -> int:
+    """Answer the transcript (topline) and another's transcript (the zero), and write both as hypotheses."""
+    other = other_of(list(examples))
+    own = [Question(r.prompt, examples[r.cut].transcript) for r in requests]
+    others = [Question(r.prompt, examples[other[r.cut]].transcript) for r in requests]
+    fill(store, [*own, *others], llm.answer, config.imitate.batch_size, f"answer {split}")
+    for system, questions, heard in (("text", own, None), ("other", others, other)):
+        rows = []
+        for request, question in zip(requests, questions, strict=True):
+            answer, truth = store.get(question), store.get(Question(request.prompt, examples[request.cut].transcript))
+            assert answer is not None
+            assert truth is not None
+            rows.append(
+                Row.of(
+                    request, examples[request.cut], tasks[request.task], truth,
+                    answer, heard[request.cut] if heard else request.cut,
+                )  # fmt: skip
+            )
+        write_rows(store.folder / f"{system}.jsonl", rows)
+    return len(own) + len(others)

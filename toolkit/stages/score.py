@@ -1,0 +1,131 @@
+"""Stage: answers -> scores of one experiment, and the table of several.
+
+<exp_dir>/decode/<split>/{speech,deaf}.jsonl
+<data_dir>/<split>/answers/<which LLM, prompts and options>/{text,other,cascade}.jsonl
+    -> <exp_dir>/{scores.json,report.html}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from toolkit.config import KINDS, Config, require
+from toolkit.errors import ConfigError, DataError
+from toolkit.scoring.bootstrap import Resampling
+from toolkit.scoring.compute import score
+from toolkit.scoring.markdown import write_results
+from toolkit.scoring.report import write_report
+from toolkit.scoring.results import Results, tabulate
+from toolkit.scoring.scorecard import FILE, Scorecard, read_scorecard
+from toolkit.scoring.terminal import terminal_table
+from toolkit.stages.paths import answers_folder, hypotheses_path
+
+OWN = ("speech", "deaf")
+SHARED = ("text", "other", "cascade")
+REPORT_FACTOR = 4
+"""the report shows so many times the worked examples of a table"""
+
+
+def run(config: Config) -> Path:
+    """Score the answers of `config.decode.split`; return the path of `scores.json`.
+
+    Raises:
+        DataError: there are no answers to the speech, or the systems' files do not fit together.
+    """
+    exp_dir, split = Path(require(config.exp_dir, "exp_dir")), config.decode.split
+    answers = answers_folder(config, split, "")  # without a key: the folder of all of them
+    files = find_answers(hypotheses_path(config, split, "speech").parent, find_answers_dir(answers))
+    if config.score.bootstrap < 0 or config.score.examples < 0:
+        raise ConfigError("score.bootstrap and score.examples must not be negative")
+    card = score(
+        files,
+        normaliser_name=config.score.normaliser,
+        resampling=Resampling(config.score.bootstrap),
+        examples=REPORT_FACTOR * config.score.examples,
+        metadata=_metadata(config, files),
+    )
+    path = exp_dir / FILE
+    card.write(path)
+    write_report(exp_dir, exp_dir.resolve().name, card)
+    return path
+
+
+def table(exp_dirs: Seq[Path], out: Path, examples: int = 3) -> Results:
+    """Gather the scores of several experiments into `out`/RESULTS.md and `out`/results.json.
+
+    Args:
+        exp_dirs: folders that `run` has scored, in the order of the rows; each is called by its name.
+        out: folder to write to.
+        examples: number of worked examples.
+
+    Raises:
+        ConfigError: two folders have one name.
+        DataError: a folder has no scores, or the scores cannot be compared.
+    """
+    return write_results(out, _load(exp_dirs), examples)
+
+
+def summary(exp_dirs: Seq[Path]) -> Table:
+    """Return the main table of some scored experiments, to be printed on a terminal."""
+    return terminal_table(tabulate(_load(exp_dirs)))
+
+
+def find_answers(decode_dir: Path, answers_dir: Path) -> dict[str, Path]:
+    """Find the answer files of the systems that were run: system -> file.
+
+    Args:
+        decode_dir: where the decode stage put the model's answers.
+        answers_dir: where the answers of the text LLM are.
+
+    Raises:
+        DataError: there are no answers to the speech.
+    """
+    places = {**dict.fromkeys(OWN, decode_dir), **dict.fromkeys(SHARED, answers_dir)}
+    files = {system: folder / f"{system}.jsonl" for system, folder in places.items()}
+    found = {system: path for system, path in files.items() if path.is_file()}
+    if "speech" not in found:
+        raise DataError(f"there are no answers to score at {files['speech']}: run `toolkit decode` first")
+    return found
+
+
+def find_answers_dir(folder: Path) -> Path:
+    """Return the one folder of text answers in a split's folder of them.
+
+    Raises:
+        DataError: there is none, or there are several and the configuration does not tell them apart.
+    """
+    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"there are no answers of the text LLM in {folder}: run `toolkit imitate` first")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(
+            f"{folder} holds the answers of {len(found)} different set-ups ({names}): "
+            "keep the one that this experiment was decoded against, or give each its own data_dir"
+        )
+    return found[0]
+
+
+def _load(exp_dirs: Seq[Path]) -> dict[str, Scorecard]:
+    cards: dict[str, Scorecard] = {}
+    for exp_dir in exp_dirs:
+        name = exp_dir.resolve().name
+        if name in cards:
+            raise ConfigError(f"two experiments are called '{name}': their rows could not be told apart")
+        cards[name] = read_scorecard(exp_dir / FILE)
+    return cards
+
+
+def _metadata(config: Config, files: dict[str, Path]) -> dict[str, Any]:
+    """Tell which experiment the scores are of."""
+    return {
+        "split": config.decode.split,
+        "seed": config.seed,
+        "parts": {kind: getattr(config, kind) for kind in KINDS},
+        "cut": config.cut,
+        "files": {system: str(path) for system, path in files.items()},
+    }

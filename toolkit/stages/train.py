@@ -1,0 +1,228 @@
+"""Train: cuts, cached frames and answers -> a trained adapter, by any loss that the recipe names."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from toolkit.config import Config, save_config
+from toolkit.data.answers import AnswerStore, Question
+from toolkit.data.batches import Collator, StepStream
+from toolkit.data.cuts import load_cut_audio, read_cuts
+from toolkit.data.tasks import Request, Task, choose, load_tasks, test_requests, training_requests
+from toolkit.data.tokenization import ChatTokenizer
+from toolkit.errors import DataError
+from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
+from toolkit.models.build import attach_tokens, build_model
+from toolkit.models.speech_llm import SpeechLLM
+from toolkit.stages.encode import frame_cache
+from toolkit.stages.imitate import TextLLM, split_examples, text_llm
+from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path
+from toolkit.stages.progress import say
+from toolkit.training.checkpoint import CONFIG, load_checkpoint, save_checkpoint
+from toolkit.training.module import ImitationModule
+from toolkit.types import Batch, Example
+
+
+def run(config: Config) -> Path:
+    """Train, or go on with an interrupted training. Returns the checkpoint folder."""
+    out = checkpoint_folder(config)
+    if (out / "done").exists():
+        say(f"train: {config.exp_dir} is trained; remove {out} to train again")
+        return out
+    out.mkdir(parents=True, exist_ok=True)
+    model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
+    loss = LOSSES.build(config.loss)
+    llm = text_llm(config, model.decoder)
+    training = training_examples(config, llm, loss)
+    if isinstance(model.adapter, TokenAdapter):
+        attach_tokens(model, transcript_tokens(training, llm.tokenizer))
+    if config.train.init_from:
+        load_checkpoint(model, Path(config.train.init_from))
+    save_config(config, out / CONFIG)
+    module = _module(config, model, loss)
+    resume = out / "last.ckpt"
+    start = torch.load(resume, weights_only=True)["global_step"] if resume.exists() else 0
+    if start:
+        say(f"train: goes on at step {start} of {config.train.steps}")
+    _announce(model, training, config)
+    trainer = _trainer(config, out)
+    trainer.fit(
+        module,
+        _loader(StepStream(
+            training, _collator(config, llm.tokenizer, model, loss, "train"), config.train.batch_size,
+            config.train.micro_batch_size, (start, config.train.steps), config.seed,
+            trainer.global_rank, trainer.world_size,
+        )),
+        _loader(_Development(config, llm, model, loss)),
+        ckpt_path=str(resume) if start else None,
+    )  # fmt: skip
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        save_checkpoint(model, out, {"steps": str(trainer.global_step)})
+        (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
+        resume.unlink(missing_ok=True)
+    return out
+
+
+def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]:
+    """Return what to train on: transcripts alone for CTC, else every answered request of the recipe.
+
+    Raises:
+        DataError: a request has no answer yet.
+    """
+    examples = split_examples(config, "train")
+    if "student" not in loss.needs:
+        return list(examples.values())
+    tasks = load_tasks(Path(config.imitate.tasks))
+    trained = choose(tasks, config.imitate.use)
+    requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
+    return answered(config, llm, requests, examples, tasks, "train")
+
+
+def answered(
+    config: Config,
+    llm: TextLLM,
+    requests: list[Request],
+    examples: dict[str, Example],
+    tasks: dict[str, Task],
+    split: str,
+) -> list[Example]:
+    """Join requests with their targets: the LLM's answer, or the transcript where the task says so."""
+    store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
+    joined = []
+    for request in requests:
+        example = examples[request.cut]
+        target, complete = example.transcript, True
+        if tasks[request.task].target == "llm":
+            answer = store.get(Question(request.prompt, example.transcript))
+            if answer is None:
+                raise DataError(
+                    f"no answer to {request.prompt!r} for '{request.cut}' in {store.path}: "
+                    "run the imitate stage with this recipe"
+                )
+            target, complete = answer.text, answer.complete
+        if target:
+            joined.append(
+                Example(
+                    example.id, example.duration, example.transcript, example.words,
+                    request.prompt, target, complete,
+                )  # fmt: skip
+            )
+    return joined
+
+
+def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tensor:
+    """Return the decoder's tokens that occur in the training transcripts, sorted: (K,)."""
+    seen = {token for example in examples for token in tokenizer.transcript(example.transcript)}
+    return torch.tensor(sorted(seen))
+
+
+def loader_of(config: Config, model: SpeechLLM, split: str) -> tuple[Callable[[str], Tensor], bool]:
+    """Return how to get an utterance's input: cached frames, or audio where the encoder is trained."""
+    if not config.train.train_encoder:
+        return frame_cache(config, model.encoder, split).__getitem__, True
+    cuts: dict[str, Any] = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
+    return lambda name: load_cut_audio(cuts[name], model.encoder.sampling_rate), False
+
+
+def _collator(config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str) -> Collator:
+    load, cached = loader_of(config, model, split)
+    share = config.train.speech_share if split == "train" else 1.0
+    interleaver = INTERLEAVERS.build(config.interleaver)
+    return Collator(tokenizer, interleaver, load, cached, share, "teacher" in loss.needs, config.seed)
+
+
+class _Development(torch.utils.data.Dataset[Batch]):
+    """A fixed part of the development set, as plain speech, under the training tasks in seen wordings."""
+
+    def __init__(self, config: Config, llm: TextLLM, model: SpeechLLM, loss: Loss) -> None:
+        self.batches: list[list[Example]] = []
+        if not cuts_path(config, "dev").exists():
+            return
+        examples = split_examples(config, "dev")
+        chosen: list[Example] = list(examples.values())
+        if "student" in loss.needs:
+            tasks = load_tasks(Path(config.imitate.tasks))
+            names = {task.name for task in choose(tasks, config.imitate.use)}
+            requests = [
+                request
+                for request in test_requests(list(examples), tasks, config.seed)
+                if request.group == "seen_wording" and request.task in names
+            ]
+            chosen = answered(config, llm, requests, examples, tasks, "dev")
+        limit = config.train.validation_utterances
+        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)] if limit < len(chosen) else chosen
+        chosen.sort(key=lambda example: example.duration)
+        self.batches = [chosen[i : i + 16] for i in range(0, len(chosen), 16)]
+        self.collate = _collator(config, llm.tokenizer, model, loss, "dev")
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.collate(self.batches[index], 0)
+
+
+def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
+    return ImitationModule(
+        model,
+        loss,
+        learning_rate=config.train.learning_rate,
+        weight_decay=config.train.weight_decay,
+        steps=config.train.steps,
+        max_seconds=60 * config.train.max_minutes,
+        warmup=config.train.warmup,
+        clip=config.train.clip,
+        log_path=Path(config.exp_dir) / "train_log.jsonl",
+        phase="warm_start" if loss.needs == {"spans"} else "imitation",
+    )
+
+
+def _trainer(config: Config, out: Path) -> Any:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*IterableDataset.*__len__.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    every = config.train.validate_every
+    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
+    return pl.Trainer(
+        accelerator="auto",
+        devices="auto",
+        max_steps=config.train.steps,
+        max_epochs=-1,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[saver, RichProgressBar(refresh_rate=1, leave=True)],
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=config.exp_dir,
+    )
+
+
+def _loader(data: Any) -> Any:
+    """Wrap a dataset whose items are whole steps already."""
+    return DataLoader(data, batch_size=None, num_workers=0)
+
+
+def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    hours = sum(example.duration for example in {e.id: e for e in training}.values()) / 3600
+    limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
+    say(
+        f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "
+        f"from {hours:.2f} h of speech; {config.train.steps} steps of {config.train.batch_size}{limit}"
+    )

@@ -1,0 +1,1 @@
+"""Training: one step, its schedule and its checkpoints."""

@@ -1,0 +1,87 @@
+"""Checkpoints hold what was trained and nothing else: `config.yaml` and `trainable.safetensors`.
+
+What a checkpoint was trained against (the decoder's and the encoder's fingerprints) is kept in the file's
+own metadata, and loading it into another model is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toolkit.data.fingerprint import fingerprint
+from toolkit.errors import CheckpointError
+from toolkit.models.build import attach_tokens
+from toolkit.models.speech_llm import SpeechLLM
+
+WEIGHTS = "trainable.safetensors"
+CONFIG = "config.yaml"
+
+
+def trainable_state(model: SpeechLLM) -> dict[str, Tensor]:
+    """Return the tensors that training changes, and the persistent buffers of the parts they are in."""
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    trained = tuple({name.split(".")[0] + "." for name in names})
+    state = model.state_dict()
+    return {k: v for k, v in state.items() if k in names or (k not in frozen and k.startswith(trained))}
+
+
+def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None = None) -> None:
+    """Write `trainable.safetensors` through a temporary name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in trainable_state(model).items()}
+    temporary = folder / (WEIGHTS + ".tmp")
+    metadata = {**identity(model), **(about or {})}
+    try:
+        save_file(state, temporary, metadata)
+        os.replace(temporary, folder / WEIGHTS)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
+    """Load what was trained into `model`.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, or its
+            tensors do not fit.
+    """
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint in {folder}: {WEIGHTS} is missing. Train first, or mend the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    for part, mark in identity(model).items():
+        if metadata.get(part) != mark:
+            raise CheckpointError(
+                f"{path} was trained with another {part} ({metadata.get(part)}) than is configured now ({mark}): "
+                f"name the {part} it was trained with, or train again"
+            )
+    own = model.state_dict()
+    for name, tensor in state.items():
+        flexible = name in ("adapter.token_ids", "adapter.bias")
+        if name not in own or (own[name].shape != tensor.shape and not flexible):
+            here = tuple(own[name].shape) if name in own else "nothing of that name"
+            raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {here}")
+    model.load_state_dict(state, strict=False)
+    if "adapter.token_ids" in state:
+        attach_tokens(model, state["adapter.token_ids"].to(next(model.adapter.parameters()).device))
+
+
+def identity(model: SpeechLLM) -> dict[str, str]:
+    """Return the fingerprints of the frozen parts that a trained adapter belongs to."""
+    frozen = {"decoder": model.decoder, "encoder": model.encoder}
+    return {
+        name: fingerprint({}, part)
+        for name, part in frozen.items()
+        if not any(p.requires_grad for p in part.parameters())
+    }

@@ -1,0 +1,162 @@
+"""The training step: loss sums divided by the step's true number of targets, over micro-batches and ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from toolkit.interfaces import Loss
+from toolkit.models.speech_llm import SpeechLLM
+from toolkit.training.checkpoint import trainable_state
+from toolkit.types import Batch
+
+
+class ImitationModule(pl.LightningModule):
+    """Trains what is trainable of a speech LLM.
+
+    Args:
+        model: the speech LLM.
+        loss: says what it needs; nothing else is computed.
+        learning_rate: at the peak.
+        weight_decay: of AdamW.
+        steps: optimiser steps of the whole schedule.
+        max_seconds: time for the whole schedule; 0 is no limit. The schedule follows whichever is nearer
+            its end, so that a slow machine trains less and still finishes its schedule.
+        warmup: share of the schedule in which the learning rate rises.
+        clip: norm to clip gradients to.
+        log_path: JSON lines for the report.
+        phase: name of this training in the log.
+    """
+
+    def __init__(
+        self,
+        model: SpeechLLM,
+        loss: Loss,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        steps: int,
+        max_seconds: float,
+        warmup: float,
+        clip: float,
+        log_path: Path,
+        phase: str,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False
+        self.model = model
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.steps = steps
+        self.max_seconds = max_seconds
+        self.warmup = warmup
+        self.clip = clip
+        self.log_path = log_path
+        self.phase = phase
+        self.elapsed = 0.0
+        self._tick = time.monotonic()
+        self._validation: list[tuple[Tensor, int]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over what is trained; no decay on vectors and scalars."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
+
+    def progress(self) -> float:
+        """Return how much of the schedule is done, 0 to 1: by steps or by time, whichever is more."""
+        by_time = self.elapsed / self.max_seconds if self.max_seconds else 0.0
+        return min(max(self.global_step / self.steps, by_time), 1.0)
+
+    def rate(self) -> float:
+        """Return the learning rate now: linear warm-up, then a cosine to a twentieth."""
+        done = self.progress()
+        if done < self.warmup:
+            return self.learning_rate * max(done / self.warmup, 1 / self.steps)
+        fall = (done - self.warmup) / max(1 - self.warmup, 1e-9)
+        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+    def on_train_start(self) -> None:
+        """Start the clock of this process."""
+        self._tick = time.monotonic()
+
+    def training_step(self, batches: list[Batch], index: int) -> None:
+        """Take one optimiser step over its micro-batches."""
+        optimizer: Any = self.optimizers()
+        rate = self.rate()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        outputs = []
+        for batch in batches:
+            output = self.loss(self.model(batch, self.loss.needs))
+            # Summed gradients; they are divided below by a count that is only known at the end.
+            self.manual_backward(output.total)
+            outputs.append((output.total.detach(), output.count, output.parts))
+        count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
+        world = self.trainer.world_size
+        trained = [p for p in self.model.parameters() if p.grad is not None]
+        for p in trained:
+            assert p.grad is not None
+            p.grad.mul_(world / count)  # DDP has averaged over ranks already
+        torch.nn.utils.clip_grad_norm_(trained, self.clip)
+        optimizer.step()
+        self.elapsed += time.monotonic() - self._tick
+        self._tick = time.monotonic()
+        names = {name for _, _, parts in outputs for name in parts}
+        local = sum(c for _, c, _ in outputs)
+        loss = float(sum(t for t, _, _ in outputs)) / local
+        sums = {name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in sorted(names)}
+        self.log("loss", loss, prog_bar=True)
+        self.write_log(
+            {"loss": loss, "learning_rate": rate, "parts": {name: value / local for name, value in sums.items()}}
+        )
+        if self.max_seconds and self.elapsed >= self.max_seconds:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Sum the loss of a development batch."""
+        output = self.loss(self.model(batch, self.loss.needs))
+        self._validation.append((output.total.detach(), output.count))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the development loss; looking at it does not count as training time."""
+        if not self.trainer.sanity_checking and self._validation:
+            loss = float(sum(t for t, _ in self._validation)) / sum(c for _, c in self._validation)
+            self.log("dev_loss", loss, prog_bar=True)
+            self.write_log({"validation": {"loss": loss}})
+        self._validation.clear()
+        self._tick = time.monotonic()
+
+    def write_log(self, row: dict[str, Any]) -> None:
+        """Append a line to the training log."""
+        if self.trainer.is_global_zero:
+            head = {"phase": self.phase, "step": self.global_step, "seconds": round(self.elapsed, 2)}
+            with self.log_path.open("a") as file:
+                file.write(json.dumps({**head, **row}) + "\n")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is trained, not the frozen models."""
+        checkpoint["state_dict"] = {f"model.{k}": v for k, v in trainable_state(self.model).items()}
+        checkpoint["elapsed"] = self.elapsed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the clock of the interrupted run."""
+        self.elapsed = checkpoint["elapsed"]
+
+    def _sum_over_ranks(self, count: int) -> int:
+        if self.trainer.world_size == 1:
+            return count
+        return int(self.trainer.strategy.reduce(torch.tensor(float(count), device=self.device), reduce_op="sum"))

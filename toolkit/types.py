@@ -1,0 +1,193 @@
+"""The values that cross the seams between parts.
+
+Letters used in all shapes: B utterances, S spans of speech, T time steps, U embeddings, D width,
+V vocabulary, M supervised positions, N tokens. Times are seconds from the start of the cut until the
+splice turns them into frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A batch of right-padded rows; what stands at and past a row's length means nothing."""
+
+    values: Tensor
+    """(B, T, ...)"""
+    lengths: Tensor
+    """(B,) int64, the valid steps of each row"""
+
+    @classmethod
+    def of(cls, rows: Seq[Tensor]) -> Padded:
+        """Pad `rows`, each (T_i, ...), with zeros to the longest."""
+        lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
+        return cls(nn.utils.rnn.pad_sequence(list(rows), batch_first=True), lengths)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where there is data: (B, T) bool."""
+        steps = torch.arange(self.values.shape[1], device=self.values.device)
+        return steps < self.lengths.to(self.values.device)[:, None]
+
+    def zeroed(self) -> Tensor:
+        """Return the values with zeros in the padding; masked, not multiplied, since NaN * 0 is NaN."""
+        mask = self.mask.reshape(self.mask.shape + (1,) * (self.values.dim() - 2))
+        return self.values.masked_fill(~mask, 0)
+
+    def unpad(self) -> list[Tensor]:
+        """Return the rows without padding: B tensors (T_i, ...)."""
+        return [row[:n] for row, n in zip(self.values, self.lengths.tolist(), strict=True)]
+
+    def to(self, device: torch.device | str) -> Padded:
+        """Return the same rows on `device`."""
+        return Padded(self.values.to(device), self.lengths.to(device))
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word and when it is said."""
+
+    text: str
+    start: float
+    """seconds from the start of the cut"""
+    end: float
+    """seconds from the start of the cut"""
+
+
+@dataclass(frozen=True)
+class TextSegment:
+    """A piece of the utterance that the model gets as text."""
+
+    text: str
+    supervised: bool = False
+    """whether the model also learns to predict this text"""
+
+
+@dataclass(frozen=True)
+class SpeechSegment:
+    """A piece of the utterance that the model gets as speech."""
+
+    start: float
+    """seconds"""
+    end: float
+    """seconds"""
+
+
+Segment = TextSegment | SpeechSegment
+Plan = tuple[Segment, ...]
+"""What an interleaver decides: which pieces of one utterance are speech and which are text, in order."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance, what the user asks about it, and the answer to imitate."""
+
+    id: str
+    duration: float
+    """seconds"""
+    transcript: str
+    words: tuple[Word, ...] = ()
+    """empty where there is no usable alignment: such an utterance stays plain speech"""
+    prompt: str = "{speech}"
+    """what the user says; `{speech}` is where the utterance goes"""
+    response: str = ""
+    response_complete: bool = True
+    """False where the answer was cut at the length limit, so that no end of turn is trained after it"""
+
+
+@dataclass(frozen=True)
+class TokenPiece:
+    """A run of tokens of the decoder's vocabulary."""
+
+    token_ids: tuple[int, ...]
+    supervised: bool = False
+
+
+Piece = TokenPiece | SpeechSegment
+Sequence = tuple[Piece, ...]
+"""One row for the decoder: token runs, and speech that the splice replaces by embeddings."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the data side hands to the model. Exactly one of `audio` and `frames` is given."""
+
+    ids: tuple[str, ...]
+    sequences: tuple[Sequence, ...]
+    """what the student reads"""
+    audio: Padded | None = None
+    """(B, samples)"""
+    frames: Padded | None = None
+    """(B, T, D) cached encoder output"""
+    teacher_sequences: tuple[Sequence, ...] | None = None
+    """the text view of the same examples: the very same targets"""
+    transcripts: Padded | None = None
+    """(B, N) token ids of the transcripts alone"""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the same batch with its tensors on `device`."""
+
+        def move(x: Padded | None) -> Padded | None:
+            return None if x is None else x.to(device)
+
+        return Batch(
+            self.ids, self.sequences, move(self.audio), move(self.frames),
+            self.teacher_sequences, move(self.transcripts),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the decoder computes, at the supervised positions only."""
+
+    logits: Tensor
+    """(M, V)"""
+    hidden: Tensor
+    """(M, D), the last hidden state"""
+
+
+@dataclass(frozen=True)
+class SpanOutputs:
+    """What an adapter that emits tokens says before the decoder is run."""
+
+    logits: Padded
+    """(B, T, K + 1): label 0 is the blank, label k is the adapter's token k - 1"""
+    targets: Padded
+    """(B, N) labels 1..K of the transcript"""
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """Everything a loss may look at; a loss gets only what it declares in `needs`."""
+
+    targets: Tensor
+    """(M,) token ids to predict; already shifted, only supervised positions"""
+    student: Outputs | None = None
+    teacher: Outputs | None = None
+    spans: SpanOutputs | None = None
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A loss summed, not averaged, so that steps can be divided by their true number of tokens."""
+
+    total: Tensor
+    """scalar: the sum over `count` items"""
+    count: int
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    """detached sums to log, divided like the total"""
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated. Greedy: the same input gives the same tokens."""
+
+    max_new_tokens: int = 32
+    eos_token_ids: tuple[int, ...] = ()
+    pad_token_id: int = 0
