@@ -170,10 +170,15 @@ def _table(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="toolkit table", description=TOOLS["table"])
     parser.add_argument("experiments", nargs="+", type=Path, help="experiment folders that were scored")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of RESULTS.md and results.json")
+    parser.add_argument("--examples", type=int, default=3, help="worked examples to show")
     arguments = parser.parse_args(argv)
-    from toolkit.stages.score import table
+    from rich.console import Console
 
-    table(arguments.experiments, arguments.out)
+    from toolkit.stages.score import summary, table
+
+    table(arguments.experiments, arguments.out, arguments.examples)
+    Console().print(summary(arguments.experiments))
+    print(f"written: {arguments.out / 'RESULTS.md'}, {arguments.out / 'results.json'}")
     return 0
 
 

@@ -86,8 +86,10 @@ class ImitateConfig:
     max_new_tokens: int = 24
     """answers longer than this are cut and marked, so that no end of turn is trained after them"""
     batch_size: int = 48
+    train_utterances: int = 0
+    """ask only N utterances of train, spread over it; 0 asks all"""
     test_utterances: int = 0
-    """answer only the first N utterances of dev and of test; 0 answers all"""
+    """ask only N utterances of dev and of test, spread over them; 0 asks all"""
 
 
 @dataclass

@@ -67,6 +67,24 @@ def with_words(cut: MonoCut, words: Seq[Word], source: str) -> MonoCut:
     return fastcopy(cut, supervisions=[fastcopy(supervision, custom=custom, alignment=alignment)])
 
 
+def cased(text: str, case: str) -> str:
+    """Bring a transcript into the case asked for; runs of white space become one space.
+
+    `sentence` is for transcripts in bare upper case: lower case, a capital at the start, `I` for `i`, and a
+    full stop unless there is punctuation at the end. Names stay in lower case: nothing tells them apart.
+    """
+    text = " ".join(text.split())
+    if case == "keep" or not text:
+        return text
+    text = text.lower()
+    if case == "sentence":
+        text = re.sub(r"(?<!\S)i(?=$|[\s'’.,;:!?])", "I", text)
+        first = next((i for i, character in enumerate(text) if character.isalnum()), 0)
+        text = text[:first] + text[first].upper() + text[first + 1 :]
+        text += "" if text[-1] in ".!?…\"'”’" else "."
+    return text
+
+
 def normal(text: str) -> str:
     """Reduce a word to what alignments agree on: its letters and digits, in lower case."""
     return "".join(character for character in text.lower() if character.isalnum())

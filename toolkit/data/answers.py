@@ -95,6 +95,6 @@ class AnswerStore:
             temporary = self.path.with_suffix(".tmp")
             temporary.write_bytes(whole)
             temporary.replace(self.path)
-        for line in whole.decode("utf-8").splitlines():
+        for line in whole.decode("utf-8").split("\n")[:-1]:
             row = json.loads(line)
             self._answers[row["key"]] = Answer(row["answer"], row["complete"])

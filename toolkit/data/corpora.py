@@ -57,30 +57,38 @@ def read_corpus(form: str, folder: str | Path, split: str) -> Iterator[Utterance
         UnknownNameError: no such format.
         DataError: no such folder or split, or a manifest that is broken or leads outside.
     """
+    manifest_files(form, folder, split)
+    for part in split.split("+"):
+        yield from FORMATS[form](Path(os.path.abspath(folder)), part)
+
+
+def manifest_files(form: str, folder: str | Path, split: str) -> list[Path]:
+    """Return the files that `read_corpus` reads before any audio, so that a change in them can be noticed.
+
+    Raises:
+        UnknownNameError: no such format.
+        DataError: no such folder or split.
+    """
     if form not in FORMATS:
         raise unknown_name("corpus format", form, list(FORMATS))
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise DataError(f"the corpus folder {root} does not exist: check prepare.corpus")
+    needed, others, marks = _MANIFESTS[form]
+    files: list[Path] = []
     for part in split.split("+"):
-        yield from FORMATS[form](root, part)
-
-
-def manifest_files(form: str, folder: str | Path, split: str) -> list[Path]:
-    """Return the files that `read_corpus` reads, so that a change in them can be noticed."""
-    root = Path(os.path.abspath(folder))
-    patterns = {
-        "librispeech": ("**/*.trans.txt", "**/*.alignment.txt"),
-        "kaldi": ("wav.scp", "text", "utt2spk", "segments"),
-    }.get(form)
-    if patterns is None:
-        return [root / "utterances.jsonl"]
-    folders = [root / part for part in split.split("+")]
-    return [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+        place = root if form == "jsonl" else root / part
+        if not any(place.glob(needed)):
+            there = sorted({str(path.parent.relative_to(root)) for path in root.glob(marks)})
+            raise DataError(
+                f"{place} has no {needed}; such files are in: {', '.join(there[:20]) or 'no folder'}"
+            )
+        files += [path for pattern in (needed, *others) for path in sorted(place.glob(pattern))]
+    return files
 
 
 def read_librispeech(root: Path, part: str) -> Iterator[Utterance]:
-    """Read a part of a folder in LibriSpeech's layout: `part/speaker/chapter/*.trans.txt`, however few.
+    """Read a part (`train-clean-100`) or a speaker (`train-clean-100/19`) of LibriSpeech's layout.
 
     lhotse's own recipe reads it, with the word times of *.alignment.txt where there are some. The recipe logs
     and drops utterances without audio, and stops at the first broken one; so the list of utterances comes
@@ -88,17 +96,16 @@ def read_librispeech(root: Path, part: str) -> Iterator[Utterance]:
     """
     from lhotse.recipes import prepare_librispeech
 
-    if not (root / part).is_dir():
-        there = sorted(path.name for path in root.iterdir() if path.is_dir())
-        raise DataError(f"{root} has no part '{part}': there are {', '.join(there) or 'no folders at all'}")
+    folder = root / part
     times: dict[str, tuple[Word, ...]] = {}
     try:
-        manifests = prepare_librispeech(root, dataset_parts=[part])[part]
+        whole = part.split("/")[0]
+        manifests = prepare_librispeech(root, dataset_parts=[whole])[whole]
         for supervision in manifests["supervisions"]:
             times[supervision.id] = to_cut_clock((supervision.alignment or {}).get("word", ()), 0.0)
     except Exception as error:  # of whatever kind a broken file makes the recipe raise
-        log.warning("lhotse's recipe for %s stopped: %s: %s", root / part, type(error).__name__, error)
-    for path in sorted((root / part).rglob("*.trans.txt")):
+        log.warning("lhotse's recipe for %s stopped: %s: %s", folder, type(error).__name__, error)
+    for path in sorted(folder.rglob("*.trans.txt")):
         for name, text in _table(path):
             yield Utterance(
                 id=name, audio=path.parent / f"{name}.flac", transcript=text, speaker=name.split("-")[0],
@@ -112,15 +119,12 @@ def read_kaldi(root: Path, part: str) -> Iterator[Utterance]:
     Relative paths in wav.scp are looked for from the folder, its parent and the working directory.
     """
     folder = root / part
-    if not (folder / "wav.scp").is_file():
-        there = sorted(path.parent.name for path in root.glob("*/wav.scp"))
-        raise DataError(f"{folder} has no wav.scp; Kaldi folders in {root}: {', '.join(there) or 'none'}")
+    scp = _unique(folder / "wav.scp")
     recordings = {
-        name: _kaldi_audio(folder, value, f"{folder / 'wav.scp'}, line {number}")
-        for number, (name, value) in enumerate(_table(folder / "wav.scp"), 1)
+        name: _kaldi_audio(folder, value, f"{folder / 'wav.scp'}, '{name}'") for name, value in scp.items()
     }
-    texts = dict(_table(folder / "text"))
-    speakers = dict(_table(folder / "utt2spk")) if (folder / "utt2spk").is_file() else {}
+    texts = _unique(folder / "text")
+    speakers = _unique(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     if not (folder / "segments").is_file():
         for name in [*recordings, *(name for name in texts if name not in recordings)]:
             yield Utterance(name, recordings.get(name), texts.get(name, ""), speakers.get(name, name), part)
@@ -187,6 +191,12 @@ FORMATS: dict[str, Callable[[Path, str], Iterator[Utterance]]] = {
     "kaldi": read_kaldi,
     "jsonl": read_jsonl,
 }
+_MANIFESTS = {
+    "librispeech": ("**/*.trans.txt", ("**/*.alignment.txt",), "*/*"),
+    "kaldi": ("wav.scp", ("text", "utt2spk", "segments"), "*/wav.scp"),
+    "jsonl": ("utterances.jsonl", (), "*/utterances.jsonl"),
+}
+"""format -> the files it cannot do without, those it also reads, and what shows where else they may be"""
 
 
 def _kaldi_audio(folder: Path, value: str, where: str) -> Path:
@@ -219,6 +229,15 @@ def _table(path: Path) -> Iterator[tuple[str, str]]:
         if line.strip():
             key, _, rest = line.strip().replace("\t", " ").partition(" ")
             yield key, rest.strip()
+
+
+def _unique(path: Path) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for key, rest in _table(path):
+        if key in table:
+            raise DataError(f"{path}: '{key}' occurs more than once")
+        table[key] = rest
+    return table
 
 
 def _read(path: Path) -> str:

@@ -20,20 +20,6 @@ from toolkit.types import Example, Word
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
-CUTS = "cuts.jsonl.gz"
-
-
-def splits_in(data_dir: str | Path) -> list[str]:
-    """Return the splits that have been prepared, by name.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = sorted(path.parent.name for path in Path(data_dir).glob(f"*/{CUTS}"))
-    if not found:
-        raise DataError(f"no prepared data in {Path(data_dir).absolute()}: run `toolkit prepare` first")
-    return found
-
 
 def make_cut(
     name: str,
@@ -156,12 +142,13 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
-            f"cannot write {path}: {error.strerror or error}. What stood there before is untouched; "
-            "make room, and run the stage again"
+            f"cannot write {path}: {error.strerror or error}. What stood there before is untouched: "
+            "put that right, and run the stage again"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

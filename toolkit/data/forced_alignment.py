@@ -136,7 +136,8 @@ def pronounce(word: str, lookup: Lookup) -> str | None:
     for ending, phones in _ENDINGS:
         stem = word.removesuffix(ending)
         if stem != word and len(stem) > 2:
-            known = next((known for last in ("", "e", "y") if (known := lookup(stem + last))), None)
+            lasts = ("y",) if ending == "ies" else ("", "e")  # villainies, horses, hoping
+            known = next((known for last in lasts if (known := lookup(stem + last))), None)
             if known or ending == "'s":
                 base = known or _spell(stem)
                 return f"{base} {phones or _plural(base)}"

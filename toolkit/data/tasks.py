@@ -93,11 +93,14 @@ def training_requests(cuts: Seq[str], tasks: Seq[Task], per_cut: int, seed: int)
     return requests
 
 
-def test_requests(cuts: Seq[str], tasks: dict[str, Task], seed: int) -> list[Request]:
-    """Ask each utterance every task: once as trained, once in a held-out wording, held-out tasks once."""
+def evaluation_requests(cuts: Seq[str], tasks: dict[str, Task]) -> list[Request]:
+    """Ask each utterance every task: once as trained, once in a held-out wording, held-out tasks once.
+
+    Which wording depends on the utterance alone, never on the seed of a training: all are asked the same.
+    """
     requests = []
     for cut in cuts:
-        rng = seeded(seed, cut)
+        rng = seeded("test", cut)
         for task in tasks.values():
             if task.held_out:
                 requests.append(Request(cut, task.name, "held_out_task", rng.choice(task.testing)))
@@ -121,6 +124,8 @@ def _read(path: Path) -> Task:
     target = data.get("target", "llm")
     if target not in ("llm", "transcript"):
         raise DataError(f"{path}: target is 'llm' or 'transcript', not {target!r}")
+    if (target == "transcript") != (data["name"] == TRANSCRIBE):
+        raise DataError(f"{path}: the task '{TRANSCRIBE}', and no other, has the transcript as its target")
     training = tuple(data["wordings"].get("training") or ())
     testing = tuple(data["wordings"].get("held_out") or ())
     if held_out == bool(training) or not testing:

@@ -45,20 +45,20 @@ class CausalLMDecoder(Decoder):
 
     def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor]) -> Outputs:
         """Run rows padded on the right and score only the M positions asked."""
-        hidden = self._run(*_pad(sequences, left=False)).last_hidden_state
+        shared = _shared_prefix(sequences, positions)
+        hidden = self._start(sequences, shared, left=False)[0].last_hidden_state
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
-        chosen = hidden[rows, torch.cat(list(positions))]
+        chosen = hidden[rows, torch.cat(list(positions)) - shared]
         return Outputs(self._score(chosen), chosen)
 
     @torch.no_grad()
     def generate(self, sequences: Seq[Tensor], options: GenerationOptions) -> list[list[int]]:
         """Continue rows padded on the left, greedily; rows that have ended leave the batch."""
-        embeddings, mask, positions = _pad(sequences, left=True)
         answers: list[list[int]] = [[] for _ in sequences]
         alive = list(range(len(sequences)))
         stop = set(options.eos_token_ids)
-        state = self._run(embeddings, mask, positions, use_cache=True)
-        position = positions[:, -1:]
+        state, mask, position = self._start(sequences, _shared_prefix(sequences), left=True)
+        position = position[:, -1:]
         for step in range(options.max_new_tokens):
             tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
             keep = []
@@ -79,6 +79,27 @@ class CausalLMDecoder(Decoder):
             state = self._run(self.embed(tokens)[:, None], mask, position, past_key_values=cache, use_cache=True)
         return answers
 
+    def _start(self, sequences: Seq[Tensor], shared: int, *, left: bool) -> tuple[Any, Tensor, Tensor]:
+        """Run whole rows, their first `shared` embeddings once for all.
+
+        The shared part is text, so nothing that is trained is behind it and it needs no gradient.
+
+        Returns:
+            the model's output past the shared part, the mask (B, shared + N) and the positions (B, N).
+        """
+        values, mask, positions = _pad([row[shared:] for row in sequences], left=left)
+        cache: dict[str, Any] = {"use_cache": left}
+        if shared:
+            ones = mask.new_ones(len(sequences), shared)
+            mask, positions = torch.cat([ones, mask], dim=1), positions + shared
+            with torch.no_grad():
+                prefix = self._run(
+                    sequences[0][None, :shared], ones[:1], torch.arange(shared, device=mask.device)[None], use_cache=True
+                ).past_key_values
+            prefix.batch_repeat_interleave(len(sequences))
+            cache = {"past_key_values": prefix, "use_cache": True}
+        return self._run(values, mask, positions, **cache), mask, positions
+
     def _run(self, embeddings: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:
         return self.lm.base_model(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, **{"use_cache": False, **cache}
@@ -94,6 +115,24 @@ class CausalLMDecoder(Decoder):
             logits = logits * config.logit_scale
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma
         return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def _shared_prefix(sequences: Seq[Tensor], positions: Seq[Tensor] | None = None) -> int:
+    """Return how many leading embeddings all rows share: a system prompt, and an instruction before the speech.
+
+    Something is left of every row, and every position to score lies behind the shared part. Embeddings that
+    carry a gradient are never shared.
+    """
+    if len(sequences) < 2 or any(row.requires_grad and row.is_leaf for row in sequences):
+        return 0
+    limit = min(len(row) for row in sequences) - 1
+    if positions is not None:
+        limit = min([limit, *(int(p.min()) for p in positions if len(p))])
+    first = sequences[0][:limit]
+    same = torch.ones(limit, dtype=torch.bool, device=first.device)
+    for row in sequences[1:]:
+        same &= (row[:limit] == first).all(-1)
+    return int(same.long().cumprod(0).sum())
 
 
 def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import partial as partial_of
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from toolkit.config import AlignConfig, Config, require
@@ -128,11 +130,13 @@ def _read_partial(path: Path, state: str) -> dict[str, Found]:
     if not lines or lines[0] != state:
         path.write_text(state + "\n", encoding="utf-8")
         return known
-    whole = lines[:-1]  # what follows the last line break was cut by the interruption
+    *whole, cut_off = lines  # what follows the last line break was cut off by the interruption
     for line in whole[1:]:
         row = json.loads(line)
         known[row["id"]] = Found(row["id"], tuple(Word(**word) for word in row["words"]), row["reason"])
-    path.write_text("\n".join(whole) + "\n", encoding="utf-8")
+    if cut_off:
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join(whole) + "\n", encoding="utf-8")
     return known
 
 
@@ -184,10 +188,22 @@ def _pocketsphinx(cuts: list[Any], jobs: int) -> Iterator[Found]:
         yield from map(align_piece, pieces)
         return
     # Fresh processes, not forks: a fork copies torch's threads and the bar's lock in whatever state they are.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield from pool.map(align_piece, pieces, chunksize=4)
     except BrokenProcessPool as error:
         raise DataError("an aligning process died (out of memory?); run again to go on from here") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent is killed: it would wait for work forever, holding its memory."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True).start()

@@ -16,12 +16,12 @@ import torch
 from toolkit.config import Config, load_config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.cuts import read_cuts
-from toolkit.data.tasks import Request, load_tasks, test_requests
+from toolkit.data.tasks import Request, load_tasks, evaluation_requests
 from toolkit.errors import ConfigError
 from toolkit.models.build import build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.hypotheses import Row, other_of, write_rows
-from toolkit.stages.imitate import TextLLM, fill, split_examples, text_llm
+from toolkit.stages.hypotheses import Row, other_of, read_rows, write_rows
+from toolkit.stages.imitate import TextLLM, fill, asked_examples, text_llm
 from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import bar, say
 from toolkit.stages.recognise import recognise
@@ -40,22 +40,21 @@ def run(config: Config) -> list[Path]:
     model = trained_model(config)
     llm = text_llm(config, model.decoder)
     split = config.decode.split
-    examples = split_examples(config, split)
+    examples = asked_examples(config, split)
     tasks = load_tasks(Path(config.imitate.tasks))
-    requests = test_requests(list(examples), tasks, config.seed)
+    requests = evaluation_requests(list(examples), tasks)
     store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
     itself = {name: name for name in examples}
     written = []
     for system in config.decode.systems:
+        path = hypotheses_path(config, split, system)
         heard = other_of(list(examples)) if system == "deaf" else itself
         if system == "cascade":
-            path = store.folder / "cascade.jsonl"
             heard_text = _recognised(config, examples)
             questions = [Question(r.prompt, heard_text[r.cut]) for r in requests]
             fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
             answers = [_known(store, question) for question in questions]
         else:
-            path = hypotheses_path(config, split, system)
             answers = _listen(config, model, llm, requests, examples, heard, path, system)
         truths = [_known(store, Question(r.prompt, examples[r.cut].transcript)) for r in requests]
         rows = [
@@ -63,6 +62,11 @@ def run(config: Config) -> list[Path]:
             for request, truth, answer in zip(requests, truths, answers, strict=True)
         ]
         write_rows(path, rows)
+        written.append(path)
+    # The topline and the zero of the scale stand beside them, so that the folder can be scored by itself.
+    for system in ("text", "other"):
+        path = hypotheses_path(config, split, system)
+        write_rows(path, read_rows(store.folder / f"{system}.jsonl"))
         written.append(path)
     return written
 

@@ -48,7 +48,8 @@ def write_rows(path: Path, rows: Seq[Row]) -> None:
     """Write rows as JSON lines through a temporary name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+    temporary.write_text("".join(lines), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -60,7 +61,8 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.exists():
         raise DataError(f"no answers in {path}: run the stage that writes them (imitate, decode) first")
-    rows = (json.loads(line) for line in path.read_text().splitlines())
+    # Split at line feeds only: answers may hold other characters that end lines for `splitlines`.
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
     return [Row(**{**row, "choices": tuple(row["choices"])}) for row in rows]
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Generate, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
-from toolkit.data.tasks import Request, Task, choose, load_tasks, test_requests, training_requests
+from toolkit.data.tasks import Request, Task, choose, load_tasks, evaluation_requests, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
 from toolkit.interfaces import Decoder
@@ -26,6 +26,9 @@ from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Example, GenerationOptions, TextSegment
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run(config: Config) -> dict[str, int]:
     for split in SPLITS:
         if not cuts_path(config, split).exists():
             continue
-        examples = split_examples(config, split)
+        examples = asked_examples(config, split)
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
         if split == "train":
             requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
@@ -78,7 +81,7 @@ def run(config: Config) -> dict[str, int]:
             fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
             counts[split] = len(questions)
         else:
-            requests = test_requests(list(examples), tasks, config.seed)
+            requests = evaluation_requests(list(examples), tasks)
             counts[split] = _answer_test(config, llm, store, requests, examples, tasks, split)
     if not counts:
         raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
@@ -86,15 +89,21 @@ def run(config: Config) -> dict[str, int]:
 
 
 def split_examples(config: Config, split: str) -> dict[str, Example]:
-    """Read the examples of a split, by id; dev and test limited to what `imitate.test_utterances` says."""
+    """Read the examples of a split, by id."""
     cuts: list[Any] = read_cuts(cuts_path(config, split))
-    examples = {cut.id: example_of(cut) for cut in cuts}
-    limit = config.imitate.test_utterances
-    if split == "train" or not limit or limit >= len(examples):
-        return examples
-    # Spread over the whole list: cuts may stand in the order of their speakers.
-    names = sorted(examples)
-    return {names[i * len(names) // limit]: examples[names[i * len(names) // limit]] for i in range(limit)}
+    return {cut.id: example_of(cut) for cut in cuts}
+
+
+def asked_examples(config: Config, split: str) -> dict[str, Example]:
+    """Return the examples of a split that are asked anything, as `imitate.*_utterances` says."""
+    examples = split_examples(config, split)
+    limit = config.imitate.train_utterances if split == "train" else config.imitate.test_utterances
+    return {name: examples[name] for name in spread(sorted(examples), limit or len(examples))}
+
+
+def spread(items: Seq[T], count: int) -> list[T]:
+    """Choose `count` items spread evenly over all: a list may stand in the order of its speakers."""
+    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else list(items)
 
 
 def training_questions(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.config import Config, PrepareConfig, require
-from toolkit.data.alignment import check_words, normal
+from toolkit.data.alignment import cased, check_words, normal
 from toolkit.data.audio import TOLERANCE, AudioError, audio_info, read_audio
 from toolkit.data.corpora import Utterance, manifest_files, read_corpus
 from toolkit.data.cuts import make_cut, replacing, write_cuts
@@ -68,11 +67,12 @@ def run(config: Config) -> dict[str, Counts]:
         DataError: the corpus is broken, or an utterance is bad and the policy is `error`.
     """
     options = _checked(config.prepare)
+    # The settings of all splits come first: a split that is not there is found out before any is decoded.
+    splits = [(split, part, _settings(options, split, part)) for split, part in options.splits.items()]
     counts: dict[str, Counts] = {}
-    for split, part in options.splits.items():
+    for split, part, settings in splits:
         names = [split, "dev"] if split == "train" and options.development else [split]
         paths = [cuts_path(config, name) for name in names]
-        settings = _settings(options, split, part)
         done = [_done(path, settings) for path in paths]
         if all(done):
             say(f"prepare: {' and '.join(names)} made from the same settings already; kept")
@@ -83,25 +83,10 @@ def run(config: Config) -> dict[str, Counts]:
             left_out = ", ".join(f"{times} {reason}" for reason, times in count.skipped.items()) or "none"
             say(f"prepare: {name}: {count.utterances} utterances, {count.hours:.2f} h; left out: {left_out}")
             counts[name] = count
+    for name in SPLITS:
+        if name not in counts and cuts_path(config, name).exists():
+            say(f"prepare: {name} is there from an earlier run, and the later stages will use it, too")
     return counts
-
-
-def cased(text: str, case: str) -> str:
-    """Bring a transcript into the case asked for; runs of white space become one space.
-
-    `sentence` is for transcripts in bare upper case: lower case, a capital at the start, `I` for `i`, and a
-    full stop unless there is punctuation at the end. Names stay in lower case: nothing tells them apart.
-    """
-    text = " ".join(text.split())
-    if case == "keep" or not text:
-        return text
-    text = text.lower()
-    if case == "sentence":
-        text = re.sub(r"(?<!\S)i(?=$|[\s'’.,;:!?])", "I", text)
-        first = next((i for i, character in enumerate(text) if character.isalnum()), 0)
-        text = text[:first] + text[first].upper() + text[first + 1 :]
-        text += "" if text[-1] in ".!?…\"'”’" else "."
-    return text
 
 
 def _checked(options: PrepareConfig) -> PrepareConfig:
@@ -126,7 +111,7 @@ def _checked(options: PrepareConfig) -> PrepareConfig:
 def _settings(options: PrepareConfig, split: str, part: str) -> str:
     """Digest all that decides what the cuts of a split are, but the audio itself."""
     files = manifest_files(options.format, options.corpus, part)
-    contents = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+    contents = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     values = {**asdict(options), "splits": [split, part], "manifests": contents, "version": _VERSION}
     return fingerprint(values)
 
@@ -222,9 +207,10 @@ def _cut(options: PrepareConfig, utterance: Utterance) -> MonoCut:
     if seconds > options.max_duration:
         message = f"utterance '{name}' of {path} lasts {seconds:.2f} s, more than prepare.max_duration="
         raise _refusal(f"{message}{options.max_duration:g}", "too_long", options.too_long, "too long")
-    rate, total, channels = audio_info(path)
+    _, announced, channels = audio_info(path)
     return make_cut(
-        name, path, text, sampling_rate=rate, num_samples=total, channels=channels,
+        name, path, text, sampling_rate=rate, num_samples=len(samples) if length is None else announced,
+        channels=channels,
         recording=utterance.recording, start=utterance.start,
         duration=None if length is None else min(length, seconds),
         speaker=utterance.speaker, custom=utterance.custom,

@@ -1,8 +1,6 @@
 """Stage: answers -> scores of one experiment, and the table of several.
 
-<exp_dir>/decode/<split>/{speech,deaf}.jsonl
-<data_dir>/<split>/answers/<which LLM, prompts and options>/{text,other,cascade}.jsonl
-    -> <exp_dir>/{scores.json,report.html}
+<exp_dir>/decode/<split>/{speech,deaf,text,other,cascade}.jsonl -> <exp_dir>/{scores.json,report.html}
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ from toolkit.scoring.report import write_report
 from toolkit.scoring.results import Results, tabulate
 from toolkit.scoring.scorecard import FILE, Scorecard, read_scorecard
 from toolkit.scoring.terminal import terminal_table
-from toolkit.stages.paths import answers_folder, hypotheses_path
+from toolkit.stages.paths import hypotheses_path
+from toolkit.stages.progress import say
 
-OWN = ("speech", "deaf")
-SHARED = ("text", "other", "cascade")
+SYSTEMS = ("speech", "deaf", "text", "other", "cascade")
 REPORT_FACTOR = 4
 """the report shows so many times the worked examples of a table"""
 
@@ -37,8 +35,7 @@ def run(config: Config) -> Path:
         DataError: there are no answers to the speech, or the systems' files do not fit together.
     """
     exp_dir, split = Path(require(config.exp_dir, "exp_dir")), config.decode.split
-    answers = answers_folder(config, split, "")  # without a key: the folder of all of them
-    files = find_answers(hypotheses_path(config, split, "speech").parent, find_answers_dir(answers))
+    files = find_answers(hypotheses_path(config, split, "speech").parent)
     if config.score.bootstrap < 0 or config.score.examples < 0:
         raise ConfigError("score.bootstrap and score.examples must not be negative")
     card = score(
@@ -50,7 +47,9 @@ def run(config: Config) -> Path:
     )
     path = exp_dir / FILE
     card.write(path)
-    write_report(exp_dir, exp_dir.resolve().name, card)
+    page = write_report(exp_dir, exp_dir.resolve().name, card)
+    say(f"score: {path}")
+    say(f"report, with training curves: {page}")
     return path
 
 
@@ -74,40 +73,16 @@ def summary(exp_dirs: Seq[Path]) -> Table:
     return terminal_table(tabulate(_load(exp_dirs)))
 
 
-def find_answers(decode_dir: Path, answers_dir: Path) -> dict[str, Path]:
+def find_answers(folder: Path) -> dict[str, Path]:
     """Find the answer files of the systems that were run: system -> file.
-
-    Args:
-        decode_dir: where the decode stage put the model's answers.
-        answers_dir: where the answers of the text LLM are.
 
     Raises:
         DataError: there are no answers to the speech.
     """
-    places = {**dict.fromkeys(OWN, decode_dir), **dict.fromkeys(SHARED, answers_dir)}
-    files = {system: folder / f"{system}.jsonl" for system, folder in places.items()}
-    found = {system: path for system, path in files.items() if path.is_file()}
+    found = {system: folder / f"{system}.jsonl" for system in SYSTEMS if (folder / f"{system}.jsonl").is_file()}
     if "speech" not in found:
-        raise DataError(f"there are no answers to score at {files['speech']}: run `toolkit decode` first")
+        raise DataError(f"there are no answers to score in {folder}: run `toolkit decode` first")
     return found
-
-
-def find_answers_dir(folder: Path) -> Path:
-    """Return the one folder of text answers in a split's folder of them.
-
-    Raises:
-        DataError: there is none, or there are several and the configuration does not tell them apart.
-    """
-    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not found:
-        raise DataError(f"there are no answers of the text LLM in {folder}: run `toolkit imitate` first")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise DataError(
-            f"{folder} holds the answers of {len(found)} different set-ups ({names}): "
-            "keep the one that this experiment was decoded against, or give each its own data_dir"
-        )
-    return found[0]
 
 
 def _load(exp_dirs: Seq[Path]) -> dict[str, Scorecard]:

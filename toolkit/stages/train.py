@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,16 +18,17 @@ from toolkit.config import Config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.cuts import load_cut_audio, read_cuts
-from toolkit.data.tasks import Request, Task, choose, load_tasks, test_requests, training_requests
+from toolkit.data.tasks import Request, Task, choose, load_tasks, evaluation_requests, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
-from toolkit.stages.imitate import TextLLM, split_examples, text_llm
+from toolkit.stages.imitate import TextLLM, asked_examples, split_examples, spread, text_llm
 from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.progress import say
+from toolkit.stages.training_bar import TrainingBar
 from toolkit.training.checkpoint import CONFIG, load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
 from toolkit.types import Batch, Example
@@ -81,9 +82,9 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
     Raises:
         DataError: a request has no answer yet.
     """
-    examples = split_examples(config, "train")
     if "student" not in loss.needs:
-        return list(examples.values())
+        return list(split_examples(config, "train").values())
+    examples = asked_examples(config, "train")
     tasks = load_tasks(Path(config.imitate.tasks))
     trained = choose(tasks, config.imitate.use)
     requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
@@ -150,19 +151,19 @@ class _Development(torch.utils.data.Dataset[Batch]):
         self.batches: list[list[Example]] = []
         if not cuts_path(config, "dev").exists():
             return
-        examples = split_examples(config, "dev")
+        examples = asked_examples(config, "dev")
         chosen: list[Example] = list(examples.values())
         if "student" in loss.needs:
             tasks = load_tasks(Path(config.imitate.tasks))
             names = {task.name for task in choose(tasks, config.imitate.use)}
             requests = [
                 request
-                for request in test_requests(list(examples), tasks, config.seed)
+                for request in evaluation_requests(list(examples), tasks)
                 if request.group == "seen_wording" and request.task in names
             ]
             chosen = answered(config, llm, requests, examples, tasks, "dev")
         limit = config.train.validation_utterances
-        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)] if limit < len(chosen) else chosen
+        chosen = spread(chosen, limit)
         chosen.sort(key=lambda example: example.duration)
         self.batches = [chosen[i : i + 16] for i in range(0, len(chosen), 16)]
         self.collate = _collator(config, llm.tokenizer, model, loss, "dev")
@@ -194,6 +195,9 @@ def _trainer(config: Config, out: Path) -> Any:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*IterableDataset.*__len__.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # Frozen parts stay in evaluation mode on purpose; checkpoints are taken between steps, not within.
+    warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
+    warnings.filterwarnings("ignore", message=".*ModelCheckpoint with manual optimization.*")
     every = config.train.validate_every
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(
@@ -205,7 +209,8 @@ def _trainer(config: Config, out: Path) -> Any:
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=False,
-        callbacks=[saver, RichProgressBar(refresh_rate=1, leave=True)],
+        callbacks=[saver, TrainingBar(f"train {Path(config.exp_dir).name}")],
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=config.exp_dir,

@@ -57,7 +57,7 @@ MODEL_RATE = 24000
 RATE = 16000
 MARGIN = 0.15  # seconds of near-silence kept at either end
 PEAK = 0.7
-COMPRESSION = 0.94  # soundfile's scale from 0 to 1; gives about 22 kbit/s
+COMPRESSION = 0.94  # soundfile's scale from 0 to 1; gives about 23 kbit/s
 FIGURES = ("<!-- figures -->", "<!-- end of figures -->")  # marks in the README
 PUNCTUATION = set(';:,.!?—…"()“” ')
 
@@ -288,6 +288,7 @@ def run(rows: list[dict[str, Any]], work: Path, output: Path, workers: int) -> N
     for stale in output.glob("audio/*/.*.part"):
         stale.unlink()
     todo: mp.Queue = mp.Queue()
+    todo.cancel_join_thread()  # else leaving early would wait for someone to read the rest
     done: mp.Queue = mp.Queue()
     for row in rows:
         todo.put(row)
@@ -390,6 +391,7 @@ def figures(records: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -421,8 +423,10 @@ def main(argv: list[str] | None = None) -> None:
         held = [r for r in rows if r["split"] != "train"]
         train = [r for r in rows if r["split"] == "train"]
         random.Random(1).shuffle(train)
-        todo = [r for r in held + train if not finished(r, args.work, args.output)][: args.limit]
-        print(f"{len(rows) - len(todo)} utterances are there, {len(todo)} to make", flush=True)
+        todo = [r for r in held + train if not finished(r, args.work, args.output)]
+        there = len(rows) - len(todo)
+        todo = todo[: args.limit]
+        print(f"{there} utterances are there, {len(todo)} to make", flush=True)
         run(todo, args.work, args.output, args.workers)
     collect(rows, args.work, args.output)
 

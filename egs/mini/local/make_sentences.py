@@ -98,10 +98,12 @@ def plain(word: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
+    """The words of a sentence as they are counted."""
     return [plain(w) for w in text.split()]
 
 
 def content_words(text: str) -> tuple[str, ...]:
+    """The words of a sentence that are not function words."""
     return tuple(w for w in words_of(text) if w not in FUNCTION_WORDS)
 
 
@@ -201,6 +203,7 @@ class Grammar:
         return "".join(out)
 
     def fill(self, inner: str, state: State) -> str:
+        """What stands for one pair of braces."""
         options = split_top(inner)
         if len(options) > 1:
             choice = state.rng.choice(options)
@@ -225,6 +228,7 @@ class Grammar:
         return article(word) if match[1] else word
 
     def pick(self, name: str, state: State) -> str:
+        """An item of a class: the forced one, or a common one."""
         entry = self.classes[name]
         if state.force and not state.forced and state.force[0] == name:
             word, state.forced = state.force[1], True
@@ -257,6 +261,7 @@ class Grammar:
 
 
 def split_items(text: str) -> list[str]:
+    """The items of a comma-separated list; slots may hold commas."""
     return [i for i in (split_top(text, ",") if text else []) if i]  # a repeated item is likelier
 
 
@@ -322,6 +327,7 @@ class Builder:
         return total / max(4, len(text.split())) ** 0.5
 
     def near(self, key: tuple[str, ...]) -> bool:
+        """Whether an accepted sentence has nearly the same content words."""
         for length in (len(key) - 1, len(key), len(key) + 1):
             if any(not far_enough(key, other) for other in self.by_length[length]):
                 return True
@@ -356,6 +362,7 @@ class Builder:
         return best and best[1:]
 
     def accept(self, text: str, kind: str, template: int, count: bool = True) -> None:
+        """Take a sentence."""
         self.taken.add(text)
         self.kinds[kind] += 1
         self.uses[template] += 1
@@ -459,6 +466,7 @@ def statistics(rows: list[dict[str, object]]) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from toolkit.config import load_parts
+from toolkit.data.tokenization import ChatTokenizer
+from toolkit.errors import CheckpointError, ConfigError
+from toolkit.interfaces import ADAPTERS, LOSSES
+from toolkit.models.build import attach_tokens, build_model
+from toolkit.models.speech_llm import SpeechLLM
+from toolkit.testing.tiny import tiny_llm as make_tiny_llm
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
+from toolkit.types import Batch, Example, GenerationOptions, Padded, SpeechSegment, TextSegment
+
+load_parts()
+PLANS = (
+    (SpeechSegment(0.0, 0.7),),
+    (TextSegment("The quick"), SpeechSegment(0.2, 0.9), TextSegment("fox")),
+    (SpeechSegment(0.0, 0.3), TextSegment("brown"), SpeechSegment(0.5, 1.2)),
+)
+
+
+def model_of(adapter: str, llm: Path, whisper: Path, cut: str = "embeddings") -> SpeechLLM:
+    model = build_model(
+        {"name": "whisper", "model": str(whisper), "window": "true_length"},
+        {"name": adapter},
+        {"name": "causal_lm", "model": str(llm)},
+        cut,
+        seed=0,
+    )
+    attach_tokens(model, torch.arange(2, model.decoder.vocabulary_size))
+    return model
+
+
+def batch_of(llm: Path, rows: list[int]) -> Batch:
+    tokenizer = ChatTokenizer(str(llm), "")
+    examples = [
+        Example(str(i), 1.2, "The quick brown fox", (), "Repeat: {speech}", f"answer {i} fox", i != 1) for i in rows
+    ]
+    audio = [0.1 * torch.randn(12000 + 4000 * i, generator=torch.Generator().manual_seed(i)) for i in rows]
+    texts = [(TextSegment(e.transcript),) for e in examples]
+    return Batch(
+        ids=tuple(e.id for e in examples),
+        sequences=tuple(tokenizer.sequence(e, PLANS[i]) for e, i in zip(examples, rows, strict=True)),
+        audio=Padded.of(audio),
+        teacher_sequences=tuple(tokenizer.sequence(e, t) for e, t in zip(examples, texts, strict=True)),
+        transcripts=Padded.of([torch.tensor(tokenizer.transcript(e.transcript)) for e in examples]),
+    )
+
+
+@pytest.mark.parametrize("cut", ["frames", "embeddings"])
+@pytest.mark.parametrize("adapter", ["stack", "conv", "ctc"])
+def test_a_batch_gives_what_each_row_gives_alone(
+    adapter: str, cut: str, tiny_llm: Path, tiny_whisper: Path
+) -> None:
+    model = model_of(adapter, tiny_llm, tiny_whisper, cut).eval()
+    needs = frozenset({"student", "teacher"})
+    with torch.no_grad():
+        together = model(batch_of(tiny_llm, [0, 1, 2]), needs)
+        alone = [model(batch_of(tiny_llm, [i]), needs) for i in (0, 1, 2)]
+    for side in ("student", "teacher"):
+        one = getattr(together, side).logits
+        each = torch.cat([getattr(a, side).logits for a in alone])
+        torch.testing.assert_close(one, each, atol=1e-5, rtol=1e-4)
+    assert together.targets.tolist() == [t for a in alone for t in a.targets.tolist()]
+
+
+def test_generation_in_a_batch_is_generation_alone(tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("stack", tiny_llm, tiny_whisper).eval()
+    options = GenerationOptions(6, (1,), 1)
+    together = model.generate(batch_of(tiny_llm, [0, 1, 2]), options)
+    assert together == [model.generate(batch_of(tiny_llm, [i]), options)[0] for i in (0, 1, 2)]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "distillation", "ctc"])
+def test_gradients_reach_the_adapter_and_nothing_else(loss: str, tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("ctc", tiny_llm, tiny_whisper)
+    criterion = LOSSES.build({"name": loss})
+    criterion(model(batch_of(tiny_llm, [0, 1, 2]), criterion.needs)).total.backward()
+    reached = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert reached == {"adapter"}
+
+
+def test_every_adapter_gets_a_gradient_through_the_frozen_decoder(tiny_llm: Path, tiny_whisper: Path) -> None:
+    for name in ADAPTERS:
+        model = model_of(name, tiny_llm, tiny_whisper, "frames")
+        criterion = LOSSES.build({"name": "cross_entropy"})
+        criterion(model(batch_of(tiny_llm, [0, 1]), criterion.needs)).total.backward()
+        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.adapter.parameters()), name
+
+
+def test_targets_end_the_turn_only_where_the_answer_was_complete(tiny_llm: Path) -> None:
+    tokenizer = ChatTokenizer(str(tiny_llm), "")
+    batch = batch_of(tiny_llm, [0, 1])
+    ends = [row[-1].token_ids[-1] == tokenizer.end_of_turn for row in batch.sequences if hasattr(row[-1], "token_ids")]
+    assert ends == [True, False]
+
+
+def test_ctc_needs_an_adapter_that_emits_tokens(tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("stack", tiny_llm, tiny_whisper)
+    with pytest.raises(ConfigError, match="adapter=ctc"):
+        model(batch_of(tiny_llm, [0]), frozenset({"spans"}))
+
+
+def test_an_untrained_ctc_adapter_says_what_to_do(tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("ctc", tiny_llm, tiny_whisper)
+    attach_tokens(model, torch.zeros(0, dtype=torch.long))
+    with pytest.raises(CheckpointError, match=r"train\.init_from"):
+        model.generate(batch_of(tiny_llm, [0]), GenerationOptions())
+
+
+def test_a_checkpoint_round_trips_and_holds_the_adapter_alone(
+    tiny_llm: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    model = model_of("ctc", tiny_llm, tiny_whisper).eval()
+    save_checkpoint(model, tmp_path)
+    other = build_model(
+        {"name": "whisper", "model": str(tiny_whisper), "window": "true_length"},
+        {"name": "ctc"},
+        {"name": "causal_lm", "model": str(tiny_llm)},
+        "embeddings",
+        seed=5,
+    ).eval()
+    load_checkpoint(other, tmp_path)
+    options = GenerationOptions(5, (1,), 1)
+    assert other.generate(batch_of(tiny_llm, [0]), options) == model.generate(batch_of(tiny_llm, [0]), options)
+    size = sum(p.numel() for p in model.adapter.parameters())
+    assert (tmp_path / "trainable.safetensors").stat().st_size < 4 * size * 1.1 + 20000
+
+
+def test_a_checkpoint_for_another_llm_is_refused(tiny_llm: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    save_checkpoint(model_of("ctc", tiny_llm, tiny_whisper), tmp_path / "ckpt")
+    another = make_tiny_llm(tmp_path / "llm", layers=3)
+    with pytest.raises(CheckpointError, match="another decoder"):
+        load_checkpoint(model_of("ctc", another, tiny_whisper), tmp_path / "ckpt")
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_llm: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    model = model_of("ctc", tiny_llm, tiny_whisper)
+    save_checkpoint(model, tmp_path)
+    path = tmp_path / "trainable.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(model, tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(tiny_llm: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_checkpoint(model_of("stack", tiny_llm, tiny_whisper), tmp_path)
+
+
+def test_a_shared_prefix_changes_no_gradient(tiny_llm: Path, tiny_whisper: Path) -> None:
+    """Rows that begin alike run their beginning once; the adapter's gradient is that of rows run one by one."""
+    gradients = []
+    for groups in ([[0, 1, 2]], [[0], [1], [2]]):
+        model = model_of("stack", tiny_llm, tiny_whisper)
+        criterion = LOSSES.build({"name": "cross_entropy"})
+        for rows in groups:
+            criterion(model(batch_of(tiny_llm, rows), criterion.needs)).total.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.adapter.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)

@@ -1,0 +1,136 @@
+"""Plugins from the outside: how they are seen, and how a bad one or a slip stops the program by name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException, MissingConfigException
+
+from toolkit.cli import main
+from toolkit.config import compose_config
+from toolkit.plugins import plugin_modules
+
+TWIN = '''
+from torch import Tensor, nn
+
+from toolkit.interfaces import ADAPTERS, Adapter, Padded
+
+
+@ADAPTERS.register("twin")
+class {name}(Adapter):
+    """One of two."""
+
+    def __init__(self, input_dim: int, output_dim: int, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.project = nn.Linear(input_dim, output_dim)
+
+    def forward(self, frames: Padded) -> Padded:
+        return Padded(self.project(frames.zeroed()), frames.lengths)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return lengths
+'''
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with modules that a test names in $TOOLKIT_PLUGINS."""
+    (tmp_path / "toolkit_broken.py").write_text("import toolkit_no_such_module\n")
+    (tmp_path / "toolkit_castor.py").write_text(TWIN.format(name="Castor"))
+    (tmp_path / "toolkit_pollux.py").write_text(TWIN.format(name="Pollux"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def toolkit(modules: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, where no other test has registered anything."""
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit", *arguments],
+        env={**os.environ, "TOOLKIT_PLUGINS": modules}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_that_does_not_import_stops_the_program_and_is_named() -> None:
+    done = toolkit("toolkit_broken", "show", "adapter", "stack")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "plugin 'toolkit_broken' ($TOOLKIT_PLUGINS) does not import" in done.stderr
+    assert "No module named 'toolkit_no_such_module'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("plugins")
+def test_two_plugins_with_one_name_stop_the_program_and_are_both_named() -> None:
+    done = toolkit("toolkit_castor,toolkit_pollux", "show", "adapter", "stack")
+    assert done.returncode == 2
+    assert "two adapters claim the name 'twin'" in done.stderr
+    assert "toolkit_castor.Castor" in done.stderr
+    assert "toolkit_pollux.Pollux" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plugin_is_shown_with_its_options_like_any_part() -> None:
+    done = toolkit("toolkit_castor", "show", "adapter", "twin")
+    assert done.returncode == 0, done.stderr
+    assert "One of two." in done.stdout
+    assert "toolkit_castor.py:" in done.stdout
+    assert "adapter.scale: float = 1.0" in done.stdout
+
+
+@pytest.mark.usefixtures("plugins")
+def test_the_list_shows_where_a_plugin_comes_from() -> None:
+    done = toolkit("toolkit_castor", "list", "adapter")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert "One of two." in rows["twin"]
+    assert rows["twin"].rstrip().endswith("$TOOLKIT_PLUGINS")
+    assert rows["stack"].rstrip().endswith("built in")
+
+
+def test_modules_are_named_with_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_PLUGINS", "toolkit_one, toolkit_two")
+    named = {module: origin for module, origin in plugin_modules().items() if origin == "$TOOLKIT_PLUGINS"}
+    assert list(named) == ["toolkit_one", "toolkit_two"]
+
+
+def test_show_prints_options_with_types_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "adapter", "stack"]) == 0
+    shown = capsys.readouterr().out
+    assert "adapter stack: toolkit.adapters.stack.StackAdapter" in shown
+    assert "toolkit/adapters/stack.py:" in shown
+    assert "adapter.factor: int = 5" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("lst", "unknown command 'lst'. Did you mean 'list'?"),
+        ("list adaptor", "unknown kind 'adaptor'. Did you mean 'adapter'?"),
+        ("show adaptor stack", "unknown kind 'adaptor'. Did you mean 'adapter'?"),
+        ("show adapter stak", "unknown adapter 'stak'. Did you mean 'stack'?"),
+    ],
+)
+def test_a_slip_is_answered_with_the_nearest_name(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["adapter.windw=2", "train.stepz=2"])
+def test_an_unknown_key_is_refused_by_name(override: str) -> None:
+    section, key = override.split("=")[0].split(".")
+    with pytest.raises(ConfigCompositionException) as error:
+        compose_config(["recipes=mtbi", "egs=mini/conf/mini", "exp_dir=x", override])
+    assert f"{section}.{key}" in str(error.value)
+    assert f"Key '{key}' not in" in str(error.value.__cause__)
+
+
+def test_an_unknown_part_is_answered_with_all_there_are() -> None:
+    with pytest.raises(MissingConfigException, match=r"(?s)Could not find 'adapter/stak'.*conv.*ctc.*stack"):
+        compose_config(["recipes=mtbi", "egs=mini/conf/mini", "exp_dir=x", "adapter=stak"])

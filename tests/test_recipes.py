@@ -1,0 +1,102 @@
+"""Every YAML file in recipes/ and egs/ composes, says what its stage then sees, and is counted."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from toolkit.config import KINDS, compose_config
+from toolkit.data.tasks import load_tasks
+from toolkit.interfaces import REGISTRIES
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+EGS = sorted(f"{path.parts[-3]}/conf/{path.stem}" for path in ROOT.glob("egs/*/conf/*.yaml"))
+TASKS = sorted(path.stem for path in (ROOT / "recipes/tasks").glob("*.yaml"))
+
+
+def test_the_tests_below_miss_no_file() -> None:
+    found = {f"recipes/{name}" for name in RECIPES} | {f"recipes/tasks/{name}" for name in TASKS}
+    found |= {f"egs/{name}" for name in EGS}
+    listed = [*(ROOT / "recipes").rglob("*.y*ml"), *ROOT.glob("egs/*/conf/**/*.y*ml")]
+    assert found == {path.relative_to(ROOT).with_suffix("").as_posix() for path in listed}
+    assert set(RECIPES) >= {"asr", "blsp", "mtbi", "warm_start"}
+    assert set(EGS) >= {"mini/conf/mini"}
+    assert len(TASKS) >= 7
+
+
+def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Walk the values that are set, by their dotted key; lists are values, interpolations are left out."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, str(key)))
+    elif not (isinstance(node, str) and "${" in node):
+        yield ".".join(path), node
+
+
+def overlay(path: Path) -> dict[str, Any]:
+    text = path.read_text()
+    assert text.startswith("# @package _global_\n"), f"{path}: without this line, its keys go elsewhere"
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
+
+
+def seen(overrides: list[str]) -> dict[str, Any]:
+    return dict(leaves(asdict(compose_config([*overrides, "exp_dir=x"]))))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_has_its_way(recipe: str) -> None:
+    asked = dict(leaves(overlay(ROOT / f"recipes/{recipe}.yaml")))
+    assert asked.items() <= seen([f"recipes={recipe}"]).items()
+
+
+@pytest.mark.parametrize("egs", EGS)
+def test_a_corpus_has_its_way_under_every_recipe(egs: str) -> None:
+    asked = dict(leaves(overlay(ROOT / f"egs/{egs}.yaml")))
+    for recipe in RECIPES:
+        config = seen([f"recipes={recipe}", f"egs={egs}"])
+        assert asked.items() <= config.items()
+        assert [kind for kind in KINDS if config[f"{kind}.name"] not in REGISTRIES[kind]] == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_command_line_has_the_last_word(recipe: str) -> None:
+    said = ["adapter=stack", "adapter.factor=7", "train.steps=3"]
+    config = seen([f"recipes={recipe}", "egs=mini/conf/mini", *said])
+    assert (config["adapter.name"], config["adapter.factor"], config["train.steps"]) == ("stack", 7, 3)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_asks_only_for_tasks_that_may_be_trained(recipe: str) -> None:
+    tasks = load_tasks(ROOT / "recipes/tasks")
+    used = compose_config([f"recipes={recipe}", "exp_dir=x"]).imitate.use
+    assert [name for name in used if name not in tasks or tasks[name].held_out] == []
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_has_enough_wordings(name: str) -> None:
+    task = load_tasks(ROOT / "recipes/tasks")[name]
+    assert len(task.testing) >= 3
+    assert task.held_out or len(task.training) >= 4
+    assert len({plain(w) for w in (*task.training, *task.testing)}) == len(task.training) + len(task.testing)
+
+
+def test_some_tasks_are_trained_and_some_are_held_out() -> None:
+    tasks = load_tasks(ROOT / "recipes/tasks").values()
+    assert sum(task.held_out for task in tasks) >= 2
+    assert sum(not task.held_out for task in tasks) >= 5
+
+
+def test_no_held_out_wording_is_ever_trained() -> None:
+    tasks = load_tasks(ROOT / "recipes/tasks").values()
+    trained = {plain(wording) for task in tasks for wording in task.training}
+    assert [w for task in tasks for w in task.testing if plain(w) in trained] == []
+
+
+def plain(wording: str) -> str:
+    """Strip what does not make a wording another one: capitals, punctuation, spaces."""
+    return " ".join(re.sub(r"[^\w{}]+", " ", wording.lower()).split())
