@@ -24,8 +24,19 @@ def run_sh(work: Path, llm: Path, whisper: Path, *options: str) -> subprocess.Co
         "train.max_minutes=0", "train.steps=3", "train.batch_size=4", "train.validate_every=2",
         "adapter.hidden_dim=32", "adapter.layers=1", "adapter.heads=4", "decode.systems=[speech,deaf]",
     ]  # fmt: skip
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    command = [str(ROOT / "egs/mini/run.sh"), "--exp", f"{work}/exp/mtbi", "--warm", f"{work}/exp/warm", *options]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        str(ROOT / "egs/mini/run.sh"),
+        "--exp",
+        f"{work}/exp/mtbi",
+        "--warm",
+        f"{work}/exp/warm",
+        *options,
+    ]
     return subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, check=False)
 
 

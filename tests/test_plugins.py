@@ -134,3 +134,11 @@ def test_an_unknown_key_is_refused_by_name(override: str) -> None:
 def test_an_unknown_part_is_answered_with_all_there_are() -> None:
     with pytest.raises(MissingConfigException, match=r"(?s)Could not find 'adapter/stak'.*conv.*ctc.*stack"):
         compose_config(["recipes=mtbi", "egs=mini/conf/mini", "exp_dir=x", "adapter=stak"])
+
+
+def test_the_guide_shows_the_example_as_it_is() -> None:
+    folder = Path(__file__).resolve().parents[1] / "plugins"
+    guide = (folder / "README.md").read_text()
+    assert f"```python\n{(folder / 'meanpool/toolkit_meanpool.py').read_text()}```" in guide
+    entry_point = guide.split("```toml\n")[1].split("```")[0]
+    assert entry_point in (folder / "meanpool/pyproject.toml").read_text()

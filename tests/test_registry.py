@@ -68,9 +68,7 @@ def test_two_claimants_of_a_name_are_both_named(toys: Registry[Toy]) -> None:
 
 
 def test_a_slip_is_answered_with_the_nearest_name_and_all_of_them(toys: Registry[Toy]) -> None:
-    with pytest.raises(
-        UnknownNameError, match=r"toy 'bal'\. Did you mean 'ball'\? There are: ball, blocks, robot\."
-    ):
+    with pytest.raises(UnknownNameError, match=r"toy 'bal'\. Did you mean 'ball'\? There are: ball, blocks, robot\."):
         toys["bal"]
 
 

@@ -87,7 +87,7 @@ def _stage(name: str, argv: list[str]) -> int:
     run = import_module(f"toolkit.stages.{name}").run
     status = 0
 
-    @hydra.main(version_base="1.3", config_path="pkg://toolkit.conf", config_name=PRIMARY)
+    @hydra.main(version_base="1.3", config_path="pkg://toolkit.conf", config_name=PRIMARY)  # type: ignore[untyped-decorator]
     def task(config: DictConfig) -> None:
         nonlocal status
         # Hydra dresses exceptions up; ours are for the user and pass it by.
@@ -187,7 +187,9 @@ def _answer(argv: list[str]) -> int:
     parser.add_argument("audio", type=Path, help="a sound file (WAV, FLAC, Ogg); any sampling rate")
     parser.add_argument("--exp", type=Path, required=True, help="experiment folder with a trained checkpoint")
     parser.add_argument(
-        "--prompt", default="Repeat the following text: {speech}", help="what to ask; {speech} is the recording"
+        "--prompt",
+        default="Repeat the following text: {speech}",
+        help="what to ask; {speech} is the recording",
     )
     arguments = parser.parse_args(argv)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

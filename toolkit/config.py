@@ -35,7 +35,7 @@ class PrepareConfig:
     """`librispeech` (folders as LibriSpeech has them), `kaldi` (wav.scp text utt2spk), `jsonl` (egs/mini)"""
     corpus: str = MISSING
     """folder of the corpus"""
-    splits: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "", "dev": "", "test": ""})
     """our split -> the corpus' name of it, e.g. {train: train-clean-100}; `a+b` joins two"""
     case: str = "keep"
     """`keep`; `lower`; or `sentence`: capitals and a full stop for the bare upper case of LibriSpeech"""

@@ -101,6 +101,8 @@ class TokenAdapter(TimedAdapter):
 
     token_ids: Tensor
     """(K,) the tokens of the decoder that this adapter can emit"""
+    token_stride: int
+    """input frames from one step of `token_logits` to the next"""
 
     @abstractmethod
     def attach(self, token_ids: Tensor, embeddings: Tensor) -> None:

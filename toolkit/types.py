@@ -129,6 +129,8 @@ class Batch:
     """the text view of the same examples: the very same targets"""
     transcripts: Padded | None = None
     """(B, N) token ids of the transcripts alone"""
+    token_times: Padded | None = None
+    """(B, N, 2) seconds from and to which each of those tokens is said; NaN where nobody knows"""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -138,7 +140,7 @@ class Batch:
 
         return Batch(
             self.ids, self.sequences, move(self.audio), move(self.frames),
-            self.teacher_sequences, move(self.transcripts),
+            self.teacher_sequences, move(self.transcripts), move(self.token_times),
         )  # fmt: skip
 
 
@@ -160,6 +162,8 @@ class SpanOutputs:
     """(B, T, K + 1): label 0 is the blank, label k is the adapter's token k - 1"""
     targets: Padded
     """(B, N) labels 1..K of the transcript"""
+    alignment: Tensor | None = None
+    """(B, T) the label of each step by the word times, -1 where they say nothing"""
 
 
 @dataclass(frozen=True)

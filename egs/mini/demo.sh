@@ -9,12 +9,12 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=8 recipe=mtbi full=false
 . ../../tools/parse_options.sh
 . ./path.sh
-conf=mini/conf/demo name=demo
-[[ $full == true ]] && conf=mini/conf/mini name=mini
+sizes=(--conf mini/conf/demo --warm-minutes 9 --minutes 6) name=demo
+[[ $full == true ]] && sizes=(--conf mini/conf/mini) name=mini
 
 echo "Making a speech LLM by behaviour imitation: Whisper tiny.en + SmolLM2-135M-Instruct, recipe $recipe."
 echo "Interrupt it when you like: the same command goes on from there."
-./run.sh --stage "$stage" --stop-stage "$stop_stage" --recipe "$recipe" --conf "$conf" \
+./run.sh --stage "$stage" --stop-stage "$stop_stage" --recipe "$recipe" "${sizes[@]}" \
   --exp "exp/$name-$recipe" --warm "exp/$name-warm_start" "$@"
 toolkit table "exp/$name-$recipe" --out "exp/$name-$recipe" --examples 3
 echo "The same with training curves: $PWD/exp/$name-$recipe/report.html"

@@ -5,12 +5,15 @@
 #   --recipe NAME     method: asr, blsp or mtbi (default mtbi); a file in recipes/
 #   --exp DIR         experiment folder (default exp/mini-RECIPE)
 #   --warm DIR        the warm start shared by all recipes (default exp/mini-warm_start)
+#   --warm-minutes N  time for the warm start (default 40)
+#   --minutes N       time for the imitation (default 40)
 #   --conf FILE       corpus and sizes (default mini/conf/mini); a file in egs/
 # What follows the options goes to every stage as Hydra overrides, e.g. ./run.sh --stage 5 train.steps=400
 
 set -euo pipefail
 cd "$(dirname "$0")"
 stage=0 stop_stage=8 recipe=mtbi exp='' warm=exp/mini-warm_start conf=mini/conf/mini
+warm_minutes=40 minutes=40
 . ../../tools/parse_options.sh
 exp=${exp:-exp/mini-$recipe}
 . ./path.sh
@@ -20,7 +23,10 @@ run 1 "prepare the corpus" toolkit prepare "egs=$conf" "$@"
 run 2 "check the word times" toolkit align "egs=$conf" "$@"
 run 3 "encode the speech, once" toolkit encode "egs=$conf" "$@"
 run 4 "let the text LLM answer every transcript" toolkit imitate "recipes=$recipe" "egs=$conf" "$@"
-run 5 "warm start: recognise the LLM's tokens" toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "$@"
-run 6 "imitate from speech" toolkit train "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "train.init_from=$warm/checkpoint" "$@"
+run 5 "warm start: recognise the LLM's tokens" \
+  toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "train.max_minutes=$warm_minutes" "$@"
+run 6 "imitate from speech" \
+  toolkit train "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "train.init_from=$warm/checkpoint" \
+  "train.max_minutes=$minutes" "$@"
 run 7 "answer the test set" toolkit decode "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"
 run 8 "score" toolkit score "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"

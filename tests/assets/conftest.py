@@ -20,9 +20,7 @@ Array = NDArray[Any]
 WriteModel = Callable[..., bytes]
 
 _CODES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
-_SPECIAL = (
-    "endoftext startoftranscript en de translate transcribe startoflm startofprev nospeech notimestamps"
-)
+_SPECIAL = "endoftext startoftranscript en de translate transcribe startoflm startofprev nospeech notimestamps"
 
 
 @dataclass(frozen=True)

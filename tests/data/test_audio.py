@@ -15,12 +15,8 @@ from toolkit.data.audio import AudioError, audio_info, load_audio, read_audio
 
 
 def tone(seconds: float = 1.0, rate: int = 16000) -> NDArray[np.float32]:
-    noise = np.random.default_rng(0).uniform(
-        0.5, 1, round(seconds * rate)
-    )  # so that codecs cannot predict it
-    return (0.4 * np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 220 / rate) * noise).astype(
-        np.float32
-    )
+    noise = np.random.default_rng(0).uniform(0.5, 1, round(seconds * rate))  # so that codecs cannot predict it
+    return (0.4 * np.sin(np.arange(round(seconds * rate)) * 2 * np.pi * 220 / rate) * noise).astype(np.float32)
 
 
 def write(path: Path, samples: NDArray[np.float32], rate: int = 16000) -> Path:
@@ -106,9 +102,7 @@ def test_no_samples(tmp_path: Path) -> None:
 
 def test_not_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("<html>404 not found</html>")
-    with pytest.raises(
-        AudioError, match=r"utterance 'u': cannot decode .*a.wav .*convert it to WAV"
-    ) as caught:
+    with pytest.raises(AudioError, match=r"utterance 'u': cannot decode .*a.wav .*convert it to WAV") as caught:
         load_audio(tmp_path / "a.wav", 16000, name="u")
     assert caught.value.reason == "unreadable audio"
     with pytest.raises(AudioError, match="cannot read the header"):

@@ -64,9 +64,7 @@ def test_librispeech_joined_parts_and_single_speakers(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what lhotse tries on a file it cannot read
-def test_librispeech_broken_utterances_are_still_listed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_librispeech_broken_utterances_are_still_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chapter = librispeech(tmp_path) / "train-clean-100/19/198"
     (chapter / "19-198-0000.flac").unlink()
     with (chapter / "19-198.trans.txt").open("a") as file:
@@ -145,14 +143,10 @@ def test_kaldi_without_speakers_text_or_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", ["sox x.wav -t wav - |", "touch pwned |", "| cat", "-"])
-def test_kaldi_commands_are_refused_and_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
-) -> None:
+def test_kaldi_commands_are_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
     monkeypatch.chdir(tmp_path)
     kaldi(tmp_path, wav_scp=f"a wav/a.wav\nb {entry}\n")
-    with pytest.raises(
-        DataError, match=r"wav.scp, 'b': '.*' is a command, and commands found in data are never"
-    ):
+    with pytest.raises(DataError, match=r"wav.scp, 'b': '.*' is a command, and commands found in data are never"):
         read("kaldi", tmp_path, "train")
     assert not (tmp_path / "pwned").exists()
 
@@ -195,9 +189,7 @@ def jsonl(root: Path, **changes: Any) -> Path:
         "words": [["Who", 0.0, 0.1], ["is", 0.1, 0.2], ["it?", 0.2, 0.5]],
     }  # fmt: skip
     row = {key: value for key, value in {**row, **changes}.items() if value is not None}
-    (root / "utterances.jsonl").write_text(
-        json.dumps({**row, "split": "train"}) + "\n\n" + json.dumps(row) + "\n"
-    )
+    (root / "utterances.jsonl").write_text(json.dumps({**row, "split": "train"}) + "\n\n" + json.dumps(row) + "\n")
     return root
 
 
@@ -211,9 +203,7 @@ def test_jsonl(tmp_path: Path) -> None:
 
 
 def test_jsonl_with_the_least(tmp_path: Path) -> None:
-    [found] = read(
-        "jsonl", jsonl(tmp_path, voice=None, kind=None, duration=None, words=None, audio="x/1.wav"), "dev"
-    )
+    [found] = read("jsonl", jsonl(tmp_path, voice=None, kind=None, duration=None, words=None, audio="x/1.wav"), "dev")
     assert found == Utterance("v-1", tmp_path / "x/1.wav", "Who is it?", "", "dev")
 
 
@@ -222,15 +212,11 @@ def test_jsonl_with_the_least(tmp_path: Path) -> None:
     [{"voice": "../.."}, {"id": "../../x"}, {"audio": "/etc/passwd"}, {"audio": "audio/../../x.wav"}],
 )
 def test_jsonl_paths_stay_in_the_corpus(tmp_path: Path, change: dict[str, str]) -> None:
-    with pytest.raises(
-        DataError, match=r"utterances.jsonl, line 3: the path '.*' leads out of the corpus folder"
-    ):
+    with pytest.raises(DataError, match=r"utterances.jsonl, line 3: the path '.*' leads out of the corpus folder"):
         read("jsonl", jsonl(tmp_path, **change), "dev")
 
 
-@pytest.mark.parametrize(
-    "change", [{"text": None}, {"words": [["Who", 0.0]]}, {"words": [["Who", 0.0, "late"]]}]
-)
+@pytest.mark.parametrize("change", [{"text": None}, {"words": [["Who", 0.0]]}, {"words": [["Who", 0.0, "late"]]}])
 def test_jsonl_broken_lines_are_named(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"utterances.jsonl, line 3: (KeyError|ValueError)"):
         read("jsonl", jsonl(tmp_path, **change), "dev")

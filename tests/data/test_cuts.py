@@ -98,9 +98,7 @@ def test_foreign_cuts_with_several_supervisions(tmp_path: Path) -> None:
 
 @pytest.fixture
 def ramp(tmp_path: Path) -> Path:
-    soundfile.write(
-        tmp_path / "a.wav", np.linspace(-0.5, 0.5, 24000, dtype=np.float32), 16000, subtype="FLOAT"
-    )
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 24000, dtype=np.float32), 16000, subtype="FLOAT")
     return tmp_path / "a.wav"
 
 
@@ -140,9 +138,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """/dev/full is the kernel's own full disk: writing there fails with ENOSPC."""
     path = old_file(tmp_path)
     (tmp_path / "cuts.jsonl.gz.tmp").symlink_to("/dev/full")
-    with pytest.raises(
-        DataError, match=r"No space left on device. What stood there before is untouched"
-    ) as caught:
+    with pytest.raises(DataError, match=r"No space left on device. What stood there before is untouched") as caught:
         write_cuts(path, many())
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC

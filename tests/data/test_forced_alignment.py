@@ -78,9 +78,7 @@ def piece(folder: Path, text: str, seconds: float = 1.0) -> Piece:
     return Piece("u", str(folder / "noise.wav"), 0.0, seconds, text)
 
 
-@pytest.mark.parametrize(
-    "text", ["Hello world.", "A", "The chelmon of Dykvelt, and more than one second can hold."]
-)
+@pytest.mark.parametrize("text", ["Hello world.", "A", "The chelmon of Dykvelt, and more than one second can hold."])
 def test_noise_is_not_taken_for_words(tmp_path: Path, text: str) -> None:
     found = align_piece(piece(tmp_path, text))
     assert found.words == ()

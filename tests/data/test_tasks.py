@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.tasks import choose, load_tasks, evaluation_requests, training_requests
+from toolkit.data.tasks import choose, evaluation_requests, load_tasks, training_requests
 from toolkit.errors import ConfigError, DataError, UnknownNameError
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "tasks"
@@ -43,8 +43,14 @@ def test_an_unknown_task_names_the_nearest() -> None:
     ("text", "message"),
     [
         ("name: a\nfamily: b\nwordings: {training: ['x'], held_out: ['{speech}']}", "exactly once"),
-        ("name: a\nfamily: b\nwordings: {training: ['{speech}'], held_out: ['{speech}']}", "both trained and held"),
-        ("name: a\nfamily: b\nheld_out: true\nwordings: {training: ['{speech}'], held_out: ['a {speech}']}", "only"),
+        (
+            "name: a\nfamily: b\nwordings: {training: ['{speech}'], held_out: ['{speech}']}",
+            "both trained and held",
+        ),
+        (
+            "name: a\nfamily: b\nheld_out: true\nwordings: {training: ['{speech}'], held_out: ['a {speech}']}",
+            "only",
+        ),
         ("name: a\nfamily: b\ntarget: transcript\nwordings: {}", "no other"),
         ("name: a\nfamily: b\ncolour: red\nwordings: {}", "keys"),
     ],

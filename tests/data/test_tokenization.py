@@ -15,9 +15,7 @@ def tokens(row: Sequence) -> list[int]:
 
 @pytest.mark.parametrize("cut", range(1, len(SENTENCE.split())))
 @pytest.mark.parametrize("prompt", ["Repeat: {speech}", "{speech}", "Text: {speech}\nWhat is it?"])
-def test_pieces_of_an_interleaved_sentence_give_the_tokens_of_the_whole(
-    prompt: str, cut: int, tiny_llm: Path
-) -> None:
+def test_pieces_of_an_interleaved_sentence_give_the_tokens_of_the_whole(prompt: str, cut: int, tiny_llm: Path) -> None:
     tokenizer = ChatTokenizer(str(tiny_llm), "")
     words = SENTENCE.split()
     pieces = (TextSegment(" ".join(words[:cut])), TextSegment(" ".join(words[cut:])))

@@ -51,9 +51,7 @@ def batch_of(llm: Path, rows: list[int]) -> Batch:
 
 @pytest.mark.parametrize("cut", ["frames", "embeddings"])
 @pytest.mark.parametrize("adapter", ["stack", "conv", "ctc"])
-def test_a_batch_gives_what_each_row_gives_alone(
-    adapter: str, cut: str, tiny_llm: Path, tiny_whisper: Path
-) -> None:
+def test_a_batch_gives_what_each_row_gives_alone(adapter: str, cut: str, tiny_llm: Path, tiny_whisper: Path) -> None:
     model = model_of(adapter, tiny_llm, tiny_whisper, cut).eval()
     needs = frozenset({"student", "teacher"})
     with torch.no_grad():

@@ -56,15 +56,9 @@ def systems(row: MakeRow, write: Write) -> Callable[..., dict[str, Path]]:
             for id_ in ids:
                 heard = others[id_] if system in ("deaf", "other") else id_
                 for group in groups:
-                    for task in (
-                        ("title",) if group == "held_out_task" else ("transcribe", "reply", "sentiment")
-                    ):
+                    for task in ("title",) if group == "held_out_task" else ("transcribe", "reply", "sentiment"):
                         said = reply(task, heard)
-                        if (
-                            system in ("speech", "deaf", "cascade")
-                            and int(id_[-1]) % 2
-                            and task != "sentiment"
-                        ):
+                        if system in ("speech", "deaf", "cascade") and int(id_[-1]) % 2 and task != "sentiment":
                             said = said.replace("plum", spoil if system != "cascade" else "plumb")
                         choices = ["positive", "negative"] if task == "sentiment" else []
                         made.append(

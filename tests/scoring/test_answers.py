@@ -72,9 +72,7 @@ def test_unknown_system_names_the_known_ones(row: MakeRow, write: Write) -> None
         ({"complete": "yes"}, "'complete' must be"),
     ],
 )
-def test_broken_rows_are_refused_with_their_line(
-    row: MakeRow, write: Write, broken: Row, message: str
-) -> None:
+def test_broken_rows_are_refused_with_their_line(row: MakeRow, write: Write, broken: Row, message: str) -> None:
     rows = [row("a", "reply", "1", "x"), {**row("b", "reply", "1", "x"), **broken}]
     with pytest.raises(DataError, match=f"speech.jsonl:2: {message}"):
         read_answers(write("speech", rows))

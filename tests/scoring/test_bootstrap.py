@@ -46,9 +46,7 @@ def test_rows_of_an_utterance_are_drawn_together() -> None:
 
 def test_width_is_that_of_the_normal_approximation() -> None:
     hits = np.tile([1.0, 0.0], 200)
-    found = estimate(
-        [str(n) for n in range(400)], np.stack([hits, np.ones(400)], axis=1), share, Resampling(4000)
-    )
+    found = estimate([str(n) for n in range(400)], np.stack([hits, np.ones(400)], axis=1), share, Resampling(4000))
     assert found.low == pytest.approx(50 - 1.96 * 100 * 0.5 / 20, abs=0.5)
     assert found.high == pytest.approx(50 + 1.96 * 100 * 0.5 / 20, abs=0.5)
 

@@ -136,9 +136,7 @@ def test_pairing_errors_stop_the_scoring(systems: Systems) -> None:
 
 
 def test_scorecard_survives_its_file(systems: Systems, tmp_path: Path) -> None:
-    card = score(
-        systems(), resampling=Resampling(100), metadata={"seed": 3, "parts": {"adapter": {"name": "stack"}}}
-    )
+    card = score(systems(), resampling=Resampling(100), metadata={"seed": 3, "parts": {"adapter": {"name": "stack"}}})
     card.write(tmp_path / "scores.json")
     again = read_scorecard(tmp_path / "scores.json")
     again.write(tmp_path / "again.json")
@@ -148,9 +146,7 @@ def test_scorecard_survives_its_file(systems: Systems, tmp_path: Path) -> None:
     plain = json.loads((tmp_path / "scores.json").read_text())
     assert {"scores", "normaliser", "agreement", "versions", "commit", "examples", "metadata"} <= set(plain)
     assert set(plain["versions"]) == {"python", "torch", "transformers", "sacrebleu", "jiwer", "toolkit"}
-    assert {"metric", "system", "group", "task", "value", "low", "high", "n", "unit"} <= set(
-        plain["scores"][0]
-    )
+    assert {"metric", "system", "group", "task", "value", "low", "high", "n", "unit"} <= set(plain["scores"][0])
 
 
 def test_broken_and_missing_scorecards(tmp_path: Path) -> None:
@@ -173,9 +169,7 @@ def test_examples_take_turns_and_do_not_depend_on_answers(systems: Systems) -> N
     assert len(choose(pair(systems("three/")), 1000)) == 42
 
 
-def test_commit_says_changes_and_knows_when_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_says_changes_and_knows_when_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replies = {"ls-files": "__init__.py", "rev-parse": "0123abcd", "status": " M toolkit/cli.py"}
 
     def git(folder: Path, *arguments: str) -> str | None:

@@ -38,9 +38,7 @@ def test_an_empty_transcript_is_an_error_that_names_the_utterance() -> None:
 def test_similarity_by_hand() -> None:
     # "ab" and "ax": half of the 1-grams, none of the 2-grams, so P = R = F = 25.
     assert metrics.similarities([question("ab")], ["ax"]).tolist() == pytest.approx([25])
-    values = metrics.similarities(
-        [question("a"), question("a"), question(""), question("")], ["a", "b", " ", "b"]
-    )
+    values = metrics.similarities([question("a"), question("a"), question(""), question("")], ["a", "b", " ", "b"])
     assert values.tolist() == [100, 0, 100, 0]
 
 

@@ -117,14 +117,8 @@ def test_text_of_the_data_does_not_become_markdown(cards: dict[str, Scorecard]) 
 
 
 def test_figure() -> None:
-    assert (
-        figure(Cell(12.0, 10.1, 14.0, n=3, utterances=2), Column("x", "n = 3 (2 utt.)"))
-        == "12.0 [10.1, 14.0]"
-    )
-    assert (
-        figure(Cell(12.0, n=3, utterances=2, extra="1 unparsed"), Column("x"))
-        == "12.0 (1 unparsed; n = 3 (2 utt.))"
-    )
+    assert figure(Cell(12.0, 10.1, 14.0, n=3, utterances=2), Column("x", "n = 3 (2 utt.)")) == "12.0 [10.1, 14.0]"
+    assert figure(Cell(12.0, n=3, utterances=2, extra="1 unparsed"), Column("x")) == "12.0 (1 unparsed; n = 3 (2 utt.))"
     assert figure(Cell(7, n=3), Column("x", "same")) == "7"
     assert figure(Cell(None), Column("x")) == "–"
 

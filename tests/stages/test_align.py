@@ -58,16 +58,10 @@ def test_given(tmp_path: Path) -> None:
 
 def test_given_and_not_given(tmp_path: Path) -> None:
     path = prepared(tmp_path)
-    bad = make_cut(
-        "bad", tmp_path / "noise.wav", "Hello.", sampling_rate=16000, num_samples=48000, words=TIMES
-    )
-    good = make_cut(
-        "good", tmp_path / "noise.wav", "Hello world", sampling_rate=16000, num_samples=48000, words=TIMES
-    )
+    bad = make_cut("bad", tmp_path / "noise.wav", "Hello.", sampling_rate=16000, num_samples=48000, words=TIMES)
+    good = make_cut("good", tmp_path / "noise.wav", "Hello world", sampling_rate=16000, num_samples=48000, words=TIMES)
     write_cuts(path, [*read_cuts(path)[:1], bad, good])
-    assert run(tmp_path, "given")["train"] == align.Counts(
-        aligned=1, plain={"without word times in the corpus": 2}
-    )
+    assert run(tmp_path, "given")["train"] == align.Counts(aligned=1, plain={"without word times in the corpus": 2})
     assert [bool(each) for each in spans(path)] == [False, False, True]
 
 
@@ -114,9 +108,7 @@ def test_textgrids_wherever_they_are_in_the_folder(tmp_path: Path) -> None:
 def test_files_of_another_corpus(tmp_path: Path) -> None:
     prepared(tmp_path)
     (tmp_path / "a.ctm").write_text("x 1 0 1 hello\n")
-    with pytest.raises(
-        DataError, match=r"align.source=ctm .*a.ctm gives no utterance word times: .*not in the CTM"
-    ):
+    with pytest.raises(DataError, match=r"align.source=ctm .*a.ctm gives no utterance word times: .*not in the CTM"):
         run(tmp_path, "ctm", tmp_path / "a.ctm")
     with pytest.raises(DataError, match="there is no TextGrid in"):
         run(tmp_path, "textgrid", tmp_path)

@@ -123,9 +123,7 @@ def test_empty_transcript(tmp_path: Path, text: str) -> None:
 def test_too_long_is_never_cut(tmp_path: Path) -> None:
     corpus(tmp_path, {"duration": None, "audio": "audio/long.wav"})
     write_audio(tmp_path / "audio/long.wav", 1.25)
-    with pytest.raises(
-        DataError, match=r"lasts 1.25 s, more than prepare.max_duration=1. .*prepare.too_long=skip"
-    ):
+    with pytest.raises(DataError, match=r"lasts 1.25 s, more than prepare.max_duration=1. .*prepare.too_long=skip"):
         prepare.run(config(tmp_path, max_duration=1.0, bad_audio="skip"))
     counts = prepare.run(config(tmp_path, max_duration=1.0, too_long="skip"))["train"]
     assert (counts.utterances, counts.skipped) == (5, {"too long": 1})
@@ -155,9 +153,7 @@ def test_word_times_that_do_not_fit_are_counted(tmp_path: Path) -> None:
 
 
 def test_case_changes_transcript_and_words_alike(tmp_path: Path) -> None:
-    corpus(
-        tmp_path, {"text": "WHAT I  SAID", "words": [["WHAT", 0, 0.1], ["I", 0.1, 0.2], ["SAID", 0.2, 0.5]]}
-    )
+    corpus(tmp_path, {"text": "WHAT I  SAID", "words": [["WHAT", 0, 0.1], ["I", 0.1, 0.2], ["SAID", 0.2, 0.5]]})
     prepare.run(config(tmp_path, case="sentence"))
     example = example_of(cuts_of(tmp_path)[0])
     assert example.transcript == "What I said."
@@ -177,9 +173,7 @@ def test_segments_of_one_long_recording(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_cut_audio(second, rate).numpy(), whole[24000:])
     assert first.supervisions[0].speaker == "a"
     (folder / "segments").write_text("a r 0.0 1.0\nb r 1.5 4.0\n")
-    with pytest.raises(
-        DataError, match=r"utterance 'b': .*long.wav is truncated: it holds 1.50 s from 1.50 s on"
-    ):
+    with pytest.raises(DataError, match=r"utterance 'b': .*long.wav is truncated: it holds 1.50 s from 1.50 s on"):
         prepare.run(config(tmp_path, format="kaldi"))
 
 
@@ -228,9 +222,7 @@ def test_development_comes_out_of_train(tmp_path: Path) -> None:
     assert not small & {cut.id for cut in cuts_of(tmp_path, "train")}
 
 
-def test_a_rerun_does_nothing_until_something_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rerun_does_nothing_until_something_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus(tmp_path, count=12)
     options = config(tmp_path, development=2)
     before = prepare.run(options)
@@ -255,9 +247,7 @@ def test_a_rerun_does_nothing_until_something_changes(
     assert len(calls) == 3
 
 
-def test_a_leftover_of_earlier_settings_is_mentioned(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_leftover_of_earlier_settings_is_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     corpus(tmp_path, count=12)
     prepare.run(config(tmp_path, development=2))
     prepare.run(config(tmp_path))

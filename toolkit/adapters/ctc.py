@@ -41,7 +41,7 @@ class CTCAdapter(TokenAdapter):
         super().__init__()
         if hidden_dim % heads:
             raise ConfigError(f"adapter.hidden_dim {hidden_dim} is not a multiple of adapter.heads {heads}")
-        self.factor = factor
+        self.factor = self.token_stride = factor
         self.time_masks = time_masks
         self.mask_frames = mask_frames
         self.input_norm = nn.LayerNorm(input_dim)
@@ -49,7 +49,13 @@ class CTCAdapter(TokenAdapter):
         self.convolution = nn.Conv1d(hidden_dim, hidden_dim, 5, padding=2)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                hidden_dim, heads, 4 * hidden_dim, dropout, nn.functional.gelu, batch_first=True, norm_first=True
+                hidden_dim,
+                heads,
+                4 * hidden_dim,
+                dropout,
+                nn.functional.gelu,
+                batch_first=True,
+                norm_first=True,
             )
             for _ in range(layers)
         )
@@ -155,7 +161,7 @@ class CTCAdapter(TokenAdapter):
         if prefix + "token_ids" in state_dict:
             self.token_ids = torch.zeros_like(state_dict[prefix + "token_ids"])
             self.bias = nn.Parameter(torch.zeros_like(state_dict[prefix + "bias"]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _positions(length: int, width: int) -> Tensor:

@@ -82,9 +82,7 @@ def _listing(root: Path) -> Table:
     title = f"Assets, each in a folder of its name in {root}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     for heading in ("name", "set", "size", "licence", "fetched"):
-        table.add_column(
-            heading, no_wrap=heading != "fetched", justify="right" if heading == "size" else "left"
-        )
+        table.add_column(heading, no_wrap=heading != "fetched", justify="right" if heading == "size" else "left")
     for name, asset in ASSETS.items():
         state = "[green]yes[/]"
         if not is_current(root / name, asset):

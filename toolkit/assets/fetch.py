@@ -102,9 +102,7 @@ def _make_root(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         (root / ".lock").touch()
     except OSError as error:
-        raise AssetError(
-            f"{root} cannot be written to ({error.strerror}): choose another place with --root"
-        ) from error
+        raise AssetError(f"{root} cannot be written to ({error.strerror}): choose another place with --root") from error
 
 
 @contextmanager

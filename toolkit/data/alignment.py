@@ -47,8 +47,7 @@ def to_recording_clock(words: Iterable[Word], cut_start: float) -> list[Alignmen
     from lhotse.supervision import AlignmentItem
 
     return [
-        AlignmentItem(word.text, round(word.start + cut_start, 6), round(word.end - word.start, 6))
-        for word in words
+        AlignmentItem(word.text, round(word.start + cut_start, 6), round(word.end - word.start, 6)) for word in words
     ]
 
 

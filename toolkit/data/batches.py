@@ -61,7 +61,18 @@ class Collator:
             if self.teacher
             else None,
             transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(e.transcript)) for e in examples]),
+            token_times=Padded.of([self.token_times(example) for example in examples]),
         )
+
+    def token_times(self, example: Example) -> Tensor:
+        """Divide the time of each word evenly among its tokens: (N, 2) seconds, NaN without word times."""
+        times: list[tuple[float, float]] = []
+        for word in example.words:
+            count = len(self.tokenizer.transcript(word.text))
+            share = (word.end - word.start) / count
+            times.extend((word.start + i * share, word.start + (i + 1) * share) for i in range(count))
+        count = len(self.tokenizer.transcript(example.transcript))
+        return torch.tensor(times) if len(times) == count else torch.full((count, 2), torch.nan)
 
     def plan(self, example: Example, rng: random.Random) -> Plan:
         """Plan one example: plain speech with probability `speech_share`, else as the interleaver says."""
@@ -93,7 +104,7 @@ def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[in
     rng = seeded(seed, "order", epoch)
     order = rng.sample(range(len(costs)), len(costs))
     pool = POOL * size
-    batches = []
+    batches: list[list[int]] = []
     for start in range(0, per_epoch * size, pool):
         chunk = sorted(order[start : min(start + pool, per_epoch * size)], key=lambda i: costs[i])
         batches.extend(chunk[i : i + size] for i in range(0, len(chunk), size))
@@ -135,9 +146,7 @@ class StepStream(IterableDataset[list[Batch]]):
         self.rank = rank
         self.world = world
         # A row costs its speech, its prompt and its answer; characters stand for tokens, 4 to one.
-        self.costs = [
-            12.5 * e.duration + (len(e.prompt) + len(e.response)) / 4 for e in examples
-        ]
+        self.costs = [12.5 * e.duration + (len(e.prompt) + len(e.response)) / 4 for e in examples]
 
     def __iter__(self) -> Iterator[list[Batch]]:
         for step in range(*self.steps):

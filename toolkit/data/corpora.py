@@ -80,9 +80,7 @@ def manifest_files(form: str, folder: str | Path, split: str) -> list[Path]:
         place = root if form == "jsonl" else root / part
         if not any(place.glob(needed)):
             there = sorted({str(path.parent.relative_to(root)) for path in root.glob(marks)})
-            raise DataError(
-                f"{place} has no {needed}; such files are in: {', '.join(there[:20]) or 'no folder'}"
-            )
+            raise DataError(f"{place} has no {needed}; such files are in: {', '.join(there[:20]) or 'no folder'}")
         files += [path for pattern in (needed, *others) for path in sorted(place.glob(pattern))]
     return files
 
@@ -120,9 +118,7 @@ def read_kaldi(root: Path, part: str) -> Iterator[Utterance]:
     """
     folder = root / part
     scp = _unique(folder / "wav.scp")
-    recordings = {
-        name: _kaldi_audio(folder, value, f"{folder / 'wav.scp'}, '{name}'") for name, value in scp.items()
-    }
+    recordings = {name: _kaldi_audio(folder, value, f"{folder / 'wav.scp'}, '{name}'") for name, value in scp.items()}
     texts = _unique(folder / "text")
     speakers = _unique(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     if not (folder / "segments").is_file():
@@ -167,9 +163,7 @@ def read_jsonl(root: Path, part: str) -> Iterator[Utterance]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{where}: {type(error).__name__}: {error}") from error
     if part not in splits:
-        raise DataError(
-            f"{path} has no split '{part}', only: {', '.join(sorted(map(str, splits))) or 'none'}"
-        )
+        raise DataError(f"{path} has no split '{part}', only: {', '.join(sorted(map(str, splits))) or 'none'}")
 
 
 def _jsonl_utterance(root: Path, row: dict[str, Any], where: str) -> Utterance:

@@ -73,10 +73,8 @@ class FrameCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _META).write_text(json.dumps(dict(about), indent=1))
         shard: dict[str, Tensor] = {}
-        done = 0
-        for name, values in frames:
+        for done, (name, values) in enumerate(frames, start=1):
             shard[name] = values.to(torch.float16).contiguous()
-            done += 1
             if len(shard) == size:
                 self._save(shard)
                 shard = {}

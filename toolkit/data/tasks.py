@@ -137,6 +137,4 @@ def _read(path: Path) -> Task:
             raise DataError(f"{path}: {error}") from error
     if both := set(training) & set(testing):
         raise DataError(f"{path}: a wording is both trained and held out: {sorted(both)[0]!r}")
-    return Task(
-        data["name"], data["family"], held_out, target, tuple(data.get("choices") or ()), training, testing
-    )
+    return Task(data["name"], data["family"], held_out, target, tuple(data.get("choices") or ()), training, testing)

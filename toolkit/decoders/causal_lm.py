@@ -94,7 +94,10 @@ class CausalLMDecoder(Decoder):
             mask, positions = torch.cat([ones, mask], dim=1), positions + shared
             with torch.no_grad():
                 prefix = self._run(
-                    sequences[0][None, :shared], ones[:1], torch.arange(shared, device=mask.device)[None], use_cache=True
+                    sequences[0][None, :shared],
+                    ones[:1],
+                    torch.arange(shared, device=mask.device)[None],
+                    use_cache=True,
                 ).past_key_values
             prefix.batch_repeat_interleave(len(sequences))
             cache = {"past_key_values": prefix, "use_cache": True}
@@ -102,12 +105,15 @@ class CausalLMDecoder(Decoder):
 
     def _run(self, embeddings: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:
         return self.lm.base_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, **{"use_cache": False, **cache}
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            **{"use_cache": False, **cache},
         )
 
     def _score(self, hidden: Tensor) -> Tensor:
         """Project on the vocabulary, (M, D) -> (M, V), with the scalings that some families apply."""
-        logits = self.lm.get_output_embeddings()(hidden)
+        logits: Tensor = self.lm.get_output_embeddings()(hidden)
         config = self.lm.config.get_text_config()
         if getattr(config, "logits_scaling", None):  # Granite divides
             logits = logits / config.logits_scaling

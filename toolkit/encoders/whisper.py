@@ -30,6 +30,9 @@ class WhisperEncoder(Encoder):
     of silence after the speech bring it nearer to the first.
     """
 
+    filters: Tensor
+    hann: Tensor
+
     def __init__(self, *, model: str, window: str = "padded", margin: float = 0.0) -> None:
         super().__init__()
         from transformers import WhisperFeatureExtractor, WhisperModel

@@ -27,9 +27,5 @@ class WeightedLoss(Loss):
         total = outputs[0].total * self.weights[0]
         for weight, output in zip(self.weights[1:], outputs[1:], strict=True):
             total = total + output.total * (weight * count / output.count)
-        parts = {
-            name: value * (count / output.count)
-            for output in outputs
-            for name, value in output.parts.items()
-        }
+        parts = {name: value * (count / output.count) for output in outputs for name, value in output.parts.items()}
         return LossOutput(total, count, parts)

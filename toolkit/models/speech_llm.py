@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import ConfigError
 from toolkit.interfaces import Adapter, Decoder, Encoder, TimedAdapter, TokenAdapter
-from toolkit.models.splice import Spliced, cut_embeddings, cut_frames, spans_of, splice
+from toolkit.models.splice import Spliced, align_labels, cut_embeddings, cut_frames, spans_of, splice
 from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Sequence, SpanOutputs
 
 CUTS = ("frames", "embeddings")
@@ -59,14 +59,16 @@ class SpeechLLM(nn.Module):
         assert batch.audio is not None
         trained = any(p.requires_grad for p in self.encoder.parameters())
         with nullcontext() if trained else torch.no_grad():
-            return self.encoder(batch.audio)
+            frames: Padded = self.encoder(batch.audio)
+            return frames
 
     def spans(self, frames: Padded, sequences: Seq[Sequence]) -> list[Tensor]:
         """Adapt the speech of all rows: S tensors (u, D), in order."""
         if not any(spans_of(row) for row in sequences):
             return []
         if self.cut == "frames":
-            return self.adapter(cut_frames(frames, sequences, self.encoder.frame_shift)).unpad()
+            adapted: Padded = self.adapter(cut_frames(frames, sequences, self.encoder.frame_shift))
+            return adapted.unpad()
         assert isinstance(self.adapter, TimedAdapter)
         embeddings, times = self.adapter.timed(frames)
         return cut_embeddings(embeddings, times, frames.lengths, sequences, self.encoder.frame_shift)
@@ -79,7 +81,7 @@ class SpeechLLM(nn.Module):
     def forward(self, batch: Batch, needs: frozenset[str]) -> LossInputs:
         """Compute what a loss needs, and nothing else."""
         frames = self.frames(batch)
-        spans = self._span_outputs(frames, batch.transcripts) if "spans" in needs else None
+        spans = self._span_outputs(frames, batch) if "spans" in needs else None
         if "student" not in needs:
             return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans)
         rows = self.rows(frames, batch.sequences)
@@ -101,14 +103,19 @@ class SpeechLLM(nn.Module):
     def _decode(self, rows: Seq[Spliced]) -> Outputs:
         return self.decoder.outputs([row.embeddings for row in rows], [row.positions for row in rows])
 
-    def _span_outputs(self, frames: Padded, transcripts: Padded | None) -> SpanOutputs:
+    def _span_outputs(self, frames: Padded, batch: Batch) -> SpanOutputs:
         if not isinstance(self.adapter, TokenAdapter):
             raise ConfigError(
                 f"the ctc loss needs an adapter that emits tokens (adapter=ctc); {type(self.adapter).__name__} does not"
             )
-        assert transcripts is not None
-        table = torch.full((self.decoder.vocabulary_size,), 0, device=transcripts.values.device)
+        assert batch.transcripts is not None
+        table = torch.full((self.decoder.vocabulary_size,), 0, device=batch.transcripts.values.device)
         table[self.adapter.token_ids] = torch.arange(1, len(self.adapter.token_ids) + 1, device=table.device)
-        labels = [table[row] for row in transcripts.unpad()]
+        labels = [table[row] for row in batch.transcripts.unpad()]
+        logits = self.adapter.token_logits(frames)
+        alignment = None
+        if batch.token_times is not None:
+            step = self.adapter.token_stride * self.encoder.frame_shift
+            alignment = align_labels(labels, batch.token_times.unpad(), logits, step)
         # A token the adapter cannot emit is left out of the target: development text may hold some.
-        return SpanOutputs(self.adapter.token_logits(frames), Padded.of([row[row > 0] for row in labels]))
+        return SpanOutputs(logits, Padded.of([row[row > 0] for row in labels]), alignment)

@@ -69,9 +69,7 @@ def cut_embeddings(
         The S spans of all rows in order, each (u, D) with u >= 1.
     """
     pieces = []
-    for row, when, length, sequence in zip(
-        embeddings.unpad(), times, frames.tolist(), sequences, strict=True
-    ):
+    for row, when, length, sequence in zip(embeddings.unpad(), times, frames.tolist(), sequences, strict=True):
         centres = when[: len(row)]
         for span in spans_of(sequence):
             start, end = frame_range(span, frame_shift, length)
@@ -128,3 +126,26 @@ def splice(
             )
         )
     return rows
+
+
+def align_labels(labels: Seq[Tensor], times: Seq[Tensor], logits: Padded, step: float) -> Tensor:
+    """Say which label each step should have by the word times: blank between words, -1 where nobody knows.
+
+    Args:
+        labels: B rows (n,) of labels.
+        times: B rows (n, 2) of seconds, NaN where unknown.
+        logits: (B, T, K + 1), for the number of steps of each row.
+        step: seconds from one step to the next.
+
+    Returns:
+        (B, T) labels.
+    """
+    aligned = torch.full(logits.values.shape[:2], -1, device=logits.values.device)
+    for row, (own, when, length) in enumerate(zip(labels, times, logits.lengths.tolist(), strict=True)):
+        if bool(torch.isnan(when).any()):
+            continue
+        aligned[row, :length] = 0
+        for label, (start, end) in zip(own.tolist(), when.tolist(), strict=True):
+            first, last = frame_range(SpeechSegment(start, end), step, length)
+            aligned[row, first:last] = label
+    return aligned

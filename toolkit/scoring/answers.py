@@ -150,9 +150,7 @@ def _check_same(
         if rows:
             raise DataError(f"`{lacking}` lacks {_some(rows)}, which `{having}` answers: decode both alike")
     for field in fields(Question):
-        differing = [
-            key for key in table if getattr(table[key][0], field.name) != getattr(other[key][0], field.name)
-        ]
+        differing = [key for key in table if getattr(table[key][0], field.name) != getattr(other[key][0], field.name)]
         if differing:
             raise DataError(
                 f"`{name}` and `{other_name}` have a different {field.name} for {_some(differing)}: "
@@ -162,9 +160,7 @@ def _check_same(
 
 def _check_heard(system: str, table: Mapping[Key, tuple[Question, Answer]], path: Path) -> None:
     control = system in CONTROLS
-    wrong = [
-        key for key, (_, answer) in table.items() if answer.heard and (answer.heard == key[0]) == control
-    ]
+    wrong = [key for key, (_, answer) in table.items() if answer.heard and (answer.heard == key[0]) == control]
     if wrong:
         what = "its own utterance, so it controls nothing," if control else "another utterance"
         raise DataError(f"`{system}` ({path}) was given {what} for {_some(wrong)}")

@@ -52,8 +52,7 @@ def read_results(path: Path) -> Results:
         definitions=plain["definitions"],
         experiments=plain["experiments"],
         examples=tuple(
-            Shown(WorkedExample(**shown["example"]), shown["speech"], shown["text"])
-            for shown in plain["examples"]
+            Shown(WorkedExample(**shown["example"]), shown["speech"], shown["text"]) for shown in plain["examples"]
         ),
     )
 
@@ -76,9 +75,7 @@ def render_markdown(results: Results) -> str:
 
 def defined(results: Results) -> list[tuple[str, str]]:
     """Return the definitions as (heading, text), in the order of reading."""
-    return [
-        (title, results.definitions[name]) for name, title in HEADINGS.items() if name in results.definitions
-    ]
+    return [(title, results.definitions[name]) for name, title in HEADINGS.items() if name in results.definitions]
 
 
 def _made_with(results: Results) -> Iterator[str]:
@@ -95,9 +92,7 @@ def _made_with(results: Results) -> Iterator[str]:
 
 
 def _draw(table: Table) -> Iterator[str]:
-    heads = [
-        _escape(column.title) + (f"<br>{column.count}" if column.count else "") for column in table.columns
-    ]
+    heads = [_escape(column.title) + (f"<br>{column.count}" if column.count else "") for column in table.columns]
     yield _line(["system", *heads])
     yield _line(["---", *("---:" for _ in heads)])
     for name, cells in table.rows:

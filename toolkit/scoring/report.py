@@ -56,9 +56,7 @@ def render_report(name: str, results: Results, phases: list[Phase]) -> str:
         "definitions": "".join(
             f"<dt>{html.escape(title)}</dt><dd>{html.escape(text)}</dd>" for title, text in defined(results)
         ),
-        "versions": html.escape(
-            ", ".join(f"{package} {found}" for package, found in made["versions"].items())
-        ),
+        "versions": html.escape(", ".join(f"{package} {found}" for package, found in made["versions"].items())),
     }
     return PAGE.substitute(parts)
 

@@ -118,9 +118,7 @@ def _cell(score: Score | None) -> Cell:
     if score is None:
         return Cell(None)
     unparsed, left_out = (int(score.details.get(name, 0)) for name in ("unparsed", "left_out"))
-    value, low, high = (
-        None if x is None else round(x, DECIMALS) + 0.0 for x in (score.value, score.low, score.high)
-    )
+    value, low, high = (None if x is None else round(x, DECIMALS) + 0.0 for x in (score.value, score.low, score.high))
     return Cell(
         value, low, high, score.n, score.utterances, left_out,
         extra=f"{unparsed} unparsed" if unparsed else "", note=score.note,
@@ -130,8 +128,7 @@ def _cell(score: Score | None) -> Cell:
 def _table(title: str, rows: Seq[_Row], columns: Mapping[str, Callable[[Scorecard, str], Cell]]) -> Table:
     """Fill a table: each column is a function from (scorecard, system) to a cell."""
     cells = [
-        [Cell(None) if row.card is None else make(row.card, row.system) for make in columns.values()]
-        for row in rows
+        [Cell(None) if row.card is None else make(row.card, row.system) for make in columns.values()] for row in rows
     ]
     heads = []
     for number, name in enumerate(columns):

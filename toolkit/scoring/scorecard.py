@@ -81,9 +81,7 @@ class Scorecard:
 
     def write(self, path: Path) -> None:
         """Write as JSON, by a temporary name."""
-        write_text(
-            path, json.dumps(_rounded(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        write_text(path, json.dumps(_rounded(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_scorecard(path: Path) -> Scorecard:
@@ -100,9 +98,7 @@ def read_scorecard(path: Path) -> Scorecard:
         examples = tuple(WorkedExample(**example) for example in plain.pop("examples"))
         return Scorecard(scores=scores, examples=examples, **plain)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not a scorecard of this version: {error}; run `toolkit score` again"
-        ) from error
+        raise DataError(f"{path} is not a scorecard of this version: {error}; run `toolkit score` again") from error
 
 
 def write_text(path: Path, text: str) -> None:

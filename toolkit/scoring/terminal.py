@@ -17,9 +17,7 @@ def terminal_table(results: Results) -> RichTable:
 
 def draw(table: Table) -> RichTable:
     """Draw one table; the interval stands dimmed under its value, so that five columns fit a terminal."""
-    drawn = RichTable(
-        title=table.title, box=SIMPLE_HEAD, caption="\n".join(table.notes) or None, title_justify="left"
-    )
+    drawn = RichTable(title=table.title, box=SIMPLE_HEAD, caption="\n".join(table.notes) or None, title_justify="left")
     drawn.add_column("system")
     for column in table.columns:
         head = Text(column.title.replace(", ", ",\n"))

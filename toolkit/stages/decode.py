@@ -16,12 +16,12 @@ import torch
 from toolkit.config import Config, load_config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.cuts import read_cuts
-from toolkit.data.tasks import Request, load_tasks, evaluation_requests
+from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError
 from toolkit.models.build import build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.hypotheses import Row, other_of, read_rows, write_rows
-from toolkit.stages.imitate import TextLLM, fill, asked_examples, text_llm
+from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
 from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import bar, say
 from toolkit.stages.recognise import recognise

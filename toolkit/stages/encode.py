@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from toolkit.data.fingerprint import fingerprint
 from toolkit.errors import DataError
 from toolkit.interfaces import Encoder
 from toolkit.models.build import build_encoder
-from toolkit.stages.paths import SPLITS, cuts_path
+from toolkit.stages.paths import SPLITS, SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Padded
 
@@ -35,10 +36,11 @@ def run(config: Config) -> dict[str, int]:
 
 
 def frame_cache(config: Config, encoder: Encoder, split: str) -> FrameCache:
-    """Open the cache of one split for this encoder, with whatever is in it."""
+    """Open the cache of one split for this encoder and this preparation of the corpus, with whatever is in it."""
     options = {key: value for key, value in config.encoder.items() if key != "model"}
-    key = fingerprint({"encoder": options, "sampling_rate": encoder.sampling_rate}, encoder)
-    return FrameCache(Path(config.data_dir) / split / "frames", key)
+    corpus = json.loads((cuts_path(config, split).parent / SUMMARY).read_text())["settings"]
+    about = {"encoder": options, "sampling_rate": encoder.sampling_rate, "corpus": corpus}
+    return FrameCache(Path(config.data_dir) / split / "frames", fingerprint(about, encoder))
 
 
 def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any]) -> int:

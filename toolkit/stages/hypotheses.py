@@ -33,9 +33,7 @@ class Row:
     choices: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str
-    ) -> Row:
+    def of(cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str) -> Row:
         """Pair an answer with what it should have been."""
         reference = example.transcript if task.target == "transcript" else truth.text
         return cls(

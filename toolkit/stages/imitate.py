@@ -16,7 +16,7 @@ from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Generate, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
-from toolkit.data.tasks import Request, Task, choose, load_tasks, evaluation_requests, training_requests
+from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
 from toolkit.interfaces import Decoder
@@ -26,7 +26,6 @@ from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Example, GenerationOptions, TextSegment
-
 
 T = TypeVar("T")
 
@@ -106,9 +105,7 @@ def spread(items: Seq[T], count: int) -> list[T]:
     return [items[i * len(items) // count] for i in range(count)] if count < len(items) else list(items)
 
 
-def training_questions(
-    requests: Seq[Request], examples: dict[str, Example], tasks: dict[str, Task]
-) -> list[Question]:
+def training_questions(requests: Seq[Request], examples: dict[str, Example], tasks: dict[str, Task]) -> list[Question]:
     """Return what the LLM must answer for training: everything but tasks whose target is the transcript."""
     return [
         Question(request.prompt, examples[request.cut].transcript)
@@ -145,14 +142,21 @@ def _answer_test(
     for system, questions, heard in (("text", own, None), ("other", others, other)):
         rows = []
         for request, question in zip(requests, questions, strict=True):
-            answer, truth = store.get(question), store.get(Question(request.prompt, examples[request.cut].transcript))
+            answer, truth = (
+                store.get(question),
+                store.get(Question(request.prompt, examples[request.cut].transcript)),
+            )
             assert answer is not None
             assert truth is not None
             rows.append(
                 Row.of(
-                    request, examples[request.cut], tasks[request.task], truth,
-                    answer, heard[request.cut] if heard else request.cut,
-                )  # fmt: skip
+                    request,
+                    examples[request.cut],
+                    tasks[request.task],
+                    truth,
+                    answer,
+                    heard[request.cut] if heard else request.cut,
+                )
             )
         write_rows(store.folder / f"{system}.jsonl", rows)
     return len(own) + len(others)

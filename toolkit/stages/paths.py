@@ -7,6 +7,8 @@ from pathlib import Path
 from toolkit.config import Config
 
 SPLITS = ("train", "dev", "test")
+SUMMARY = "summary.json"
+"""beside the cuts of a split: what is in them, and a digest of the settings and files they were made from"""
 
 
 def cuts_path(config: Config, split: str) -> Path:

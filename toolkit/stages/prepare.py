@@ -22,13 +22,12 @@ from toolkit.data.corpora import Utterance, manifest_files, read_corpus
 from toolkit.data.cuts import make_cut, replacing, write_cuts
 from toolkit.data.fingerprint import fingerprint
 from toolkit.errors import ConfigError, DataError
-from toolkit.stages.paths import SPLITS, cuts_path
+from toolkit.stages.paths import SPLITS, SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
 
 if TYPE_CHECKING:
     from lhotse.cut import MonoCut
 
-SUMMARY = "summary.json"
 _VERSION = 1
 """to be raised when the same settings make other cuts"""
 _CHOICES = {
@@ -90,7 +89,8 @@ def run(config: Config) -> dict[str, Counts]:
 
 
 def _checked(options: PrepareConfig) -> PrepareConfig:
-    """Return the options if they make sense."""
+    """Return the options if they make sense, without splits that are not wanted."""
+    options = replace(options, splits={split: part for split, part in options.splits.items() if part})
     corpus = require(options.corpus, "prepare.corpus")
     require(options.format, "prepare.format")
     for key, choices in _CHOICES.items():
@@ -102,9 +102,7 @@ def _checked(options: PrepareConfig) -> PrepareConfig:
             "such as prepare.splits.train=train-clean-100"
         )
     if options.development and ("dev" in options.splits or "train" not in options.splits):
-        raise ConfigError(
-            "prepare.development makes dev out of train: prepare.splits needs train, and no dev"
-        )
+        raise ConfigError("prepare.development makes dev out of train: prepare.splits needs train, and no dev")
     return replace(options, corpus=str(Path(corpus).absolute()))
 
 

@@ -35,7 +35,11 @@ def recognise(cuts: Seq[Any], model: str, folder: Path) -> dict[str, str]:
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     todo = [cut for cut in cuts if cut.id not in known]
     if todo:
-        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
+        from transformers import (
+            WhisperFeatureExtractor,
+            WhisperForConditionalGeneration,
+            WhisperTokenizerFast,
+        )
 
         place = locate(model)
         whisper: Any = WhisperForConditionalGeneration.from_pretrained(place, dtype=torch.float32).eval()

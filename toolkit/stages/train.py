@@ -18,7 +18,7 @@ from toolkit.config import Config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.cuts import load_cut_audio, read_cuts
-from toolkit.data.tasks import Request, Task, choose, load_tasks, evaluation_requests, training_requests
+from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
@@ -116,9 +116,14 @@ def answered(
         if target:
             joined.append(
                 Example(
-                    example.id, example.duration, example.transcript, example.words,
-                    request.prompt, target, complete,
-                )  # fmt: skip
+                    example.id,
+                    example.duration,
+                    example.transcript,
+                    example.words,
+                    request.prompt,
+                    target,
+                    complete,
+                )
             )
     return joined
 
@@ -186,7 +191,7 @@ def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
         warmup=config.train.warmup,
         clip=config.train.clip,
         log_path=Path(config.exp_dir) / "train_log.jsonl",
-        phase="warm_start" if loss.needs == {"spans"} else "imitation",
+        phase="imitation" if "student" in loss.needs else "warm_start",
     )
 
 

@@ -52,7 +52,9 @@ def check_adapter(name: str, **options: Any) -> None:
     _law(bool((together.lengths >= 1).all()), name, "every output length is at least 1")
     _law(together.values.shape[2] == 16, name, "outputs have the decoder's width")
     _law(
-        together.values.shape[1] == int(together.lengths.max()), name, "outputs are no longer than the longest row"
+        together.values.shape[1] == int(together.lengths.max()),
+        name,
+        "outputs are no longer than the longest row",
     )
     formula = adapter.output_lengths(torch.tensor(LENGTHS))
     if adapter.exact_lengths:
@@ -129,7 +131,11 @@ def check_decoder(name: str, **options: Any) -> None:
     prefixed = decoder.generate(rows[3:], generation)
     _law(prefixed == [decoder.generate([row], generation)[0] for row in rows[3:]], name, "nor in generation")
     tokens = decoder.generate(rows, generation)
-    _law(tokens == [decoder.generate([row], generation)[0] for row in rows], name, "generation: a batch is its rows")
+    _law(
+        tokens == [decoder.generate([row], generation)[0] for row in rows],
+        name,
+        "generation: a batch is its rows",
+    )
     # Training and generation see the same positions: the greedy token of one is the argmax of the other.
     ends = [torch.tensor([len(row) - 1]) for row in rows]
     with torch.no_grad():
@@ -153,7 +159,11 @@ def check_interleaver(name: str, **options: Any) -> None:
         _law(all(s.end > s.start for s in speech), name, "speech segments are not empty")
         bounds = [t for s in speech for t in (s.start, s.end)]
         _law(bounds == sorted(bounds), name, "speech segments are in order and do not overlap")
-        _law(not bounds or (bounds[0] >= 0 and bounds[-1] <= example.duration), name, "speech is inside the cut")
+        _law(
+            not bounds or (bounds[0] >= 0 and bounds[-1] <= example.duration),
+            name,
+            "speech is inside the cut",
+        )
         said: list[str] = []
         for segment in plan:
             if isinstance(segment, TextSegment):
@@ -183,7 +193,11 @@ def check_loss(name: str, **options: Any) -> None:
     try:
         loss(loss_inputs(loss.needs, range(0)))
     except Exception as error:
-        _law("supervised" in str(error) or "no transcript" in str(error), name, "an empty batch says what is wrong")
+        _law(
+            "supervised" in str(error) or "no transcript" in str(error),
+            name,
+            "an empty batch says what is wrong",
+        )
     else:
         _law(False, name, "an empty batch is an error")
 
@@ -214,7 +228,8 @@ def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:
         logits = torch.stack([row(i, 9, 7) for i in rows]) if len(rows) else torch.zeros(0, 9, 7)
         labels = torch.tensor([[1 + i % 6, 1 + (i + 2) % 6] for i in rows]).reshape(-1, 2)
         full = torch.full((len(rows),), 9), torch.full((len(rows),), 2)
-        spans = SpanOutputs(Padded(logits.requires_grad_(), full[0]), Padded(labels, full[1]))
+        aligned = torch.tensor([[(i + j) % 7 for j in range(9)] for i in rows]).reshape(-1, 9)
+        spans = SpanOutputs(Padded(logits.requires_grad_(), full[0]), Padded(labels, full[1]), aligned)
     return LossInputs(
         targets=torch.tensor([i % 11 for i in rows], dtype=torch.long),
         student=outputs(0) if "student" in needs else None,

@@ -54,7 +54,7 @@ class ImitationModule(pl.LightningModule):
         self.strict_loading = False
         self.model = model
         self.loss = loss
-        self.learning_rate = learning_rate
+        self.learning_rate: float = learning_rate
         self.weight_decay = weight_decay
         self.steps = steps
         self.max_seconds = max_seconds
@@ -78,15 +78,16 @@ class ImitationModule(pl.LightningModule):
     def progress(self) -> float:
         """Return how much of the schedule is done, 0 to 1: by steps or by time, whichever is more."""
         by_time = self.elapsed / self.max_seconds if self.max_seconds else 0.0
-        return min(max(self.global_step / self.steps, by_time), 1.0)
+        return float(min(max(self.global_step / self.steps, by_time), 1.0))
 
     def rate(self) -> float:
         """Return the learning rate now: linear warm-up, then a cosine to a twentieth."""
         done = self.progress()
         if done < self.warmup:
-            return self.learning_rate * max(done / self.warmup, 1 / self.steps)
+            return float(self.learning_rate * max(done / self.warmup, 1 / self.steps))
         fall = (done - self.warmup) / max(1 - self.warmup, 1e-9)
-        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fall)))
+        cosine = 0.5 * (1 + math.cos(math.pi * fall))
+        return float(self.learning_rate * (0.05 + 0.95 * cosine))
 
     def on_train_start(self) -> None:
         """Start the clock of this process."""
@@ -121,7 +122,11 @@ class ImitationModule(pl.LightningModule):
         sums = {name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in sorted(names)}
         self.log("loss", loss, prog_bar=True)
         self.write_log(
-            {"loss": loss, "learning_rate": rate, "parts": {name: value / local for name, value in sums.items()}}
+            {
+                "loss": loss,
+                "learning_rate": rate,
+                "parts": {name: value / local for name, value in sums.items()},
+            }
         )
         if self.max_seconds and self.elapsed >= self.max_seconds:
             self.trainer.should_stop = True

@@ -393,24 +393,14 @@ def figures(records: list[dict[str, Any]]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     here = Path(__file__).resolve().parent
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sentences", type=Path, required=True, help="output of make_sentences.py")
     parser.add_argument("--work", type=Path, required=True, help="folder for packages and unfinished work")
-    parser.add_argument(
-        "--output", type=Path, default=here.parent / "corpus", help="the corpus (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--downloads", type=Path, help="folder of the downloaded packages (default: WORK/downloads)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes, one thread each (default: %(default)s)"
-    )
+    parser.add_argument("--output", type=Path, default=here.parent / "corpus", help="the corpus (default: %(default)s)")
+    parser.add_argument("--downloads", type=Path, help="folder of the downloaded packages (default: WORK/downloads)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="make at most this many utterances")
-    parser.add_argument(
-        "--collect", action="store_true", help="only write utterances.jsonl of what is finished"
-    )
+    parser.add_argument("--collect", action="store_true", help="only write utterances.jsonl of what is finished")
     args = parser.parse_args(argv)
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")

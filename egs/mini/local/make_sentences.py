@@ -164,9 +164,7 @@ class Grammar:
 
     def check(self) -> None:
         """Fail early on a slot that names no class."""
-        texts = [t for _, t in self.templates] + [
-            i for c in self.classes.values() for i in c.common if "{" in i
-        ]
+        texts = [t for _, t in self.templates] + [i for c in self.classes.values() for i in c.common if "{" in i]
         for text in texts:
             for inner in re.findall(r"{([^{}|]*)}", text):
                 match = self.slot.fullmatch(inner)
@@ -212,9 +210,7 @@ class Grammar:
             if choice.startswith("'"):
                 return choice[1:]
             match = self.slot.fullmatch(choice)
-            return (
-                self.fill(choice, state) if match and match[2] in self.classes else self.expand(choice, state)
-            )
+            return self.fill(choice, state) if match and match[2] in self.classes else self.expand(choice, state)
         if inner in ("he", "him", "his"):
             if state.gender is None:
                 state.gender = state.rng.choice("fm")
@@ -279,9 +275,7 @@ def split_top(text: str, mark: str = "|") -> list[str]:
 class Builder:
     """Chooses the sentences."""
 
-    def __init__(
-        self, grammar: Grammar, seed: int, candidates: int, rare_limit: int, words: tuple[int, int]
-    ) -> None:
+    def __init__(self, grammar: Grammar, seed: int, candidates: int, rare_limit: int, words: tuple[int, int]) -> None:
         self.grammar = grammar
         self.rng = random.Random(seed)
         self.candidates = candidates
@@ -414,9 +408,7 @@ class Builder:
         return out
 
 
-def deal(
-    rng: random.Random, rows: list[dict[str, str]], split: str, voices: list[str]
-) -> Iterable[dict[str, object]]:
+def deal(rng: random.Random, rows: list[dict[str, str]], split: str, voices: list[str]) -> Iterable[dict[str, object]]:
     """Give the sentences of a split their voices (kinds spread evenly) and rates."""
     rows = list(rows)
     rng.shuffle(rows)
@@ -467,20 +459,14 @@ def statistics(rows: list[dict[str, object]]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the JSON lines file to write")
     parser.add_argument("--train", type=int, default=2700, help="training sentences (default: %(default)s)")
     parser.add_argument("--dev", type=int, default=96, help="development sentences (default: %(default)s)")
     parser.add_argument("--test", type=int, default=160, help="test sentences (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the choice (default: %(default)s)")
-    parser.add_argument(
-        "--passes", type=int, default=4, help="passes over the training part (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--candidates", type=int, default=12, help="candidates a sentence (default: %(default)s)"
-    )
+    parser.add_argument("--passes", type=int, default=4, help="passes over the training part (default: %(default)s)")
+    parser.add_argument("--candidates", type=int, default=12, help="candidates a sentence (default: %(default)s)")
     parser.add_argument("--rare", type=int, default=2000, help="rare words to use (default: %(default)s)")
     parser.add_argument(
         "--floor", type=int, default=3, help="drop template words rarer than this (default: %(default)s)"
