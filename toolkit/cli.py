@@ -43,21 +43,15 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("--version", "version"):
         print(f"toolkit {__version__}")
         return 0
-    try:
-        if name in STAGES:
-            return _stage(name, rest)
-        if name not in TOOLS:
-            raise unknown_name("command", name, [*STAGES, *TOOLS])
-        return _COMMANDS[name](rest)
-    except ToolkitError as error:
-        print(f"toolkit {name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\ntoolkit {name}: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"toolkit {name}: {error}; what was there before is intact", file=sys.stderr)
-        return 1
+    if name in STAGES:
+        return _guarded(name, lambda: _stage(name, rest))
+    if name not in TOOLS:
+        return _guarded(name, lambda: _unknown(name))
+    return _guarded(name, lambda: _COMMANDS[name](rest))
+
+
+def _unknown(name: str) -> int:
+    raise unknown_name("command", name, [*STAGES, *TOOLS])
 
 
 def _help() -> str:
@@ -99,20 +93,28 @@ def _stage(name: str, argv: list[str]) -> int:
 
 
 def _guarded(name: str, run: Callable[[], object]) -> int:
+    """Run a command; what the user can mend is told in a line, a bug of ours keeps its trace."""
     try:
-        run()
+        result = run()
     except ToolkitError as error:
         print(f"toolkit {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ntoolkit {name}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"toolkit {name}: {error}; what was there before is intact", file=sys.stderr)
+        return 1
+    return result if isinstance(result, int) else 0
 
 
 def _list(argv: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from toolkit.listing import KIND_OF, list_overlays, list_parts
     from toolkit.plugins import plugin_modules
@@ -128,12 +130,12 @@ def _list(argv: list[str]) -> int:
         table.add_column(column, overflow="fold")
     for part in list_parts(plugin_modules()):
         if kind in (None, part.kind):
-            table.add_row(part.kind, f"[bold]{part.name}[/]", part.summary, part.origin)
+            table.add_row(part.kind, Text(part.name, "bold"), Text(part.summary), part.origin)
     here = Path(os.environ.get("TOOLKIT_ROOT", Path(__file__).resolve().parents[1]))
     for overlay, folder in (("recipe", here / "recipes"), ("task", here / "recipes" / "tasks")):
         if kind in (None, overlay):
             for name, summary in list_overlays(folder).items():
-                table.add_row(overlay, f"[bold]{name}[/]", summary, str(folder.relative_to(here)))
+                table.add_row(overlay, Text(name, "bold"), Text(summary), str(folder.relative_to(here)))
     Console().print(table)
     return 0
 

@@ -42,7 +42,10 @@ def list_parts(plugins: dict[str, str]) -> list[Part]:
         for path in sorted((here / folder).glob("*.py")):
             parts.extend(_parts(path, f"toolkit.{folder}.{path.stem}", "built in"))
     for module, origin in plugins.items():
-        spec = find_spec(module)
+        try:
+            spec = find_spec(module)
+        except ModuleNotFoundError:
+            spec = None
         if spec is None or spec.origin is None:
             parts.append(Part("?", module, "(plugin not found: it would stop every command)", module, origin))
             continue
@@ -62,7 +65,12 @@ def list_overlays(folder: Path) -> dict[str, str]:
 
 
 def _parts(path: Path, module: str, origin: str) -> Iterator[Part]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    try:
+        tree = ast.parse(path.read_text())
+    except SyntaxError as error:
+        yield Part("?", module, f"(does not parse, line {error.lineno}: it would stop every command)", module, origin)
+        return
+    for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
             continue
         for decorator in node.decorator_list:

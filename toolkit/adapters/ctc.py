@@ -21,7 +21,11 @@ from toolkit.types import Padded
 
 @ADAPTERS.register("ctc")
 class CTCAdapter(TokenAdapter):
-    """Stacks `factor` frames, attends over the utterance, scores tokens and merges runs of one label."""
+    """Stacks `factor` frames, attends over the utterance, scores tokens and merges runs of one label.
+
+    `context` limits attention to so many steps to each side, 0 not at all. With little speech a limit
+    helps: the encoder has heard the whole utterance anyway, and what sees whole sentences learns them by heart.
+    """
 
     exact_lengths: ClassVar[bool] = False
 
@@ -34,6 +38,7 @@ class CTCAdapter(TokenAdapter):
         hidden_dim: int = 512,
         layers: int = 2,
         heads: int = 8,
+        context: int = 0,
         dropout: float = 0.1,
         time_masks: int = 2,
         mask_frames: int = 20,
@@ -42,6 +47,8 @@ class CTCAdapter(TokenAdapter):
         if hidden_dim % heads:
             raise ConfigError(f"adapter.hidden_dim {hidden_dim} is not a multiple of adapter.heads {heads}")
         self.factor = self.token_stride = factor
+        self.heads = heads
+        self.context = context
         self.time_masks = time_masks
         self.mask_frames = mask_frames
         self.input_norm = nn.LayerNorm(input_dim)
@@ -123,9 +130,19 @@ class CTCAdapter(TokenAdapter):
         hidden = self.project(x.values) + _positions(x.values.shape[1], self.project.out_features).to(values)
         local = self.convolution(hidden.masked_fill(~mask[..., None], 0).transpose(1, 2)).transpose(1, 2)
         hidden = hidden + nn.functional.gelu(local)
+        attention = self._attention_mask(mask)
         for layer in self.layers:
-            hidden = layer(hidden, src_key_padding_mask=~mask)
+            hidden = layer(hidden, src_mask=attention)
         return Padded(self.dropout(self.norm(hidden)), x.lengths)
+
+    def _attention_mask(self, mask: Tensor) -> Tensor:
+        """Return what may not be attended: (S * heads, T', T'). Padding attends to itself, since softmax must."""
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        distance = (steps[:, None] - steps[None]).abs()
+        blocked = ~mask[:, None, :].expand(-1, len(steps), -1)
+        if self.context:
+            blocked = blocked | (distance > self.context)
+        return (blocked & (distance > 0)).repeat_interleave(self.heads, 0)
 
     def _score(self, hidden: Tensor) -> Tensor:
         if len(self.token_ids) == 0:
