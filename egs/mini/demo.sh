@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demonstration: from nothing to a speech LLM and its table, on two CPU cores, without a question asked.
 #   --recipe NAME     method: asr, blsp or mtbi (default mtbi)
+#   --stage N         first stage of run.sh (default 0); --stop-stage N: the last (default 8)
 #   --full true       train on everything and for longer (about two hours) instead of half an hour
 # What follows the options goes to every stage as Hydra overrides.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from toolkit.config import load_config
 from toolkit.data.audio import load_audio
 from toolkit.data.tokenization import check_prompt
@@ -37,7 +35,7 @@ def answer(exp_dir: Path, audio: Path, prompt: str) -> str:
     assert checkpoint_folder(config) == exp_dir / "checkpoint"
     model = trained_model(config)
     llm = text_llm(config, model.decoder)
-    samples = torch.from_numpy(load_audio(audio, model.encoder.sampling_rate))
+    samples = load_audio(audio, model.encoder.sampling_rate)
     duration = len(samples) / model.encoder.sampling_rate
     if duration > model.encoder.max_duration:
         raise DataError(f"{audio} is {duration:.1f} s long; the encoder takes {model.encoder.max_duration:.0f} s")
