@@ -88,8 +88,10 @@ class ImitateConfig:
     batch_size: int = 48
     train_utterances: int = 0
     """ask only N utterances of train, spread over it; 0 asks all"""
+    dev_utterances: int = 0
+    """ask only N utterances of dev, spread over it; 0 asks all"""
     test_utterances: int = 0
-    """ask only N utterances of dev and of test, spread over them; 0 asks all"""
+    """ask only N utterances of test, spread over it; 0 asks all"""
 
 
 @dataclass

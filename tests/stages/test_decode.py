@@ -51,7 +51,8 @@ def test_an_interrupted_decoding_goes_on_with_the_same_answers(
     trained: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rows_of(trained, "speech")
-    generate, calls = SpeechLLM.generate, []
+    generate = SpeechLLM.generate
+    calls: list[int] = []
 
     def interrupt(self: SpeechLLM, *arguments: Any) -> Any:
         if len(calls) == 2:

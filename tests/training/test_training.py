@@ -11,13 +11,16 @@ from safetensors.torch import load_file
 
 from toolkit.config import Config
 from toolkit.errors import DataError
+from toolkit.interfaces import LOSSES
 from toolkit.stages import imitate, train
+from toolkit.training.module import ImitationModule
 
 ConfigOf = Callable[..., Config]
 
 
 def weights(exp: Path) -> dict[str, torch.Tensor]:
-    return load_file(exp / "checkpoint" / "trainable.safetensors")
+    state: dict[str, torch.Tensor] = load_file(exp / "checkpoint" / "trainable.safetensors")
+    return state
 
 
 def losses(exp: Path) -> list[float]:
@@ -39,7 +42,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 ) -> None:
     train.run(config_of(tmp_path / "whole"))
     config = config_of(tmp_path / "cut")
-    step = train.ImitationModule.training_step
+    step = ImitationModule.training_step
 
     def interrupt(self: Any, batches: Any, index: int) -> None:
         if self.global_step == 4:
@@ -47,7 +50,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
         step(self, batches, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.ImitationModule, "training_step", interrupt)
+        patch.setattr(ImitationModule, "training_step", interrupt)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             train.run(config)
     train.run(config)
@@ -74,7 +77,7 @@ def test_training_without_answers_says_which_stage_to_run(config_of: ConfigOf, t
 def test_answers_that_were_cut_are_kept_as_cut(config_of: ConfigOf, tmp_path: Path) -> None:
     config = config_of(tmp_path)
     llm = imitate.text_llm(config)
-    examples = train.training_examples(config, llm, train.LOSSES.build({"name": "cross_entropy"}))
+    examples = train.training_examples(config, llm, LOSSES.build({"name": "cross_entropy"}))
     for example in examples:
         if example.response != example.transcript:
             length = len(llm.tokenizer.encode(example.response))

@@ -96,7 +96,8 @@ def split_examples(config: Config, split: str) -> dict[str, Example]:
 def asked_examples(config: Config, split: str) -> dict[str, Example]:
     """Return the examples of a split that are asked anything, as `imitate.*_utterances` says."""
     examples = split_examples(config, split)
-    limit = config.imitate.train_utterances if split == "train" else config.imitate.test_utterances
+    limits = config.imitate
+    limit = {"train": limits.train_utterances, "dev": limits.dev_utterances, "test": limits.test_utterances}[split]
     return {name: examples[name] for name in spread(sorted(examples), limit or len(examples))}
 
 
