@@ -20,7 +20,8 @@ def run_sh(work: Path, llm: Path, whisper: Path, *options: str) -> subprocess.Co
     """Run egs/mini/run.sh with everything it makes in `work`."""
     overrides = [
         f"data_dir={work}/data", f"encoder.model={whisper}", f"decoder.model={llm}", "decoder.dtype=fp32",
-        "prepare.max_utterances=8", "imitate.max_new_tokens=6", "imitate.test_utterances=3", "imitate.dev_utterances=3", "imitate.tasks_per_cut=1",
+        "prepare.max_utterances=8", "imitate.max_new_tokens=6", "imitate.test_utterances=3",
+        "imitate.dev_utterances=3", "imitate.tasks_per_cut=1",
         "train.max_minutes=0", "train.steps=3", "train.batch_size=4", "train.validate_every=2",
         "adapter.hidden_dim=32", "adapter.layers=1", "adapter.heads=4", "decode.systems=[speech,deaf]",
     ]  # fmt: skip
