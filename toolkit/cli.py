@@ -179,7 +179,7 @@ def _table(argv: list[str]) -> int:
     from toolkit.stages.score import summary, table
 
     table(arguments.experiments, arguments.out, arguments.examples)
-    Console().print(summary(arguments.experiments))
+    Console().print(summary(arguments.experiments, arguments.examples))
     print(f"written: {arguments.out / 'RESULTS.md'}, {arguments.out / 'results.json'}")
     return 0
 

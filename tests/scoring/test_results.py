@@ -17,7 +17,7 @@ from toolkit.scoring.layout import Cell, Column, figure
 from toolkit.scoring.markdown import read_results, render_markdown, write_results
 from toolkit.scoring.results import tabulate
 from toolkit.scoring.scorecard import Scorecard
-from toolkit.scoring.terminal import terminal_table
+from toolkit.scoring.terminal import terminal_summary
 
 Systems = Callable[..., dict[str, Path]]
 QUICK = Resampling(50)
@@ -123,9 +123,9 @@ def test_figure() -> None:
     assert figure(Cell(None), Column("x")) == "–"
 
 
-def test_terminal_table_has_every_row(cards: dict[str, Scorecard]) -> None:
+def test_terminal_summary_has_every_row(cards: dict[str, Scorecard]) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(terminal_table(tabulate(cards)))
+    console.print(terminal_summary(tabulate(cards)))
     text = console.export_text()
     for name in ("mtbi", "blsp", "cascade", "topline", "mtbi, deaf"):
         assert name in text

@@ -1,18 +1,32 @@
-"""The main table for the terminal."""
+"""The main table and the worked examples for the terminal."""
 
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from toolkit.scoring.answers import GROUPS
 from toolkit.scoring.layout import Table, figure
-from toolkit.scoring.results import Results
+from toolkit.scoring.results import Results, Shown
 
 
-def terminal_table(results: Results) -> RichTable:
-    """Draw the main table of some results with rich; print it on any console."""
-    return draw(results.tables[0])
+def terminal_summary(results: Results) -> Group:
+    """Draw the main table and the worked examples with rich; print it on any console."""
+    return Group(draw(results.tables[0]), *(draw_example(shown) for shown in results.examples))
+
+
+def draw_example(shown: Shown) -> RichTable:
+    """Draw one worked example: what was said and asked, and the answers to it."""
+    example = shown.example
+    drawn = RichTable.grid(padding=(0, 2), pad_edge=True)
+    drawn.add_row(Text("transcript", "dim"), Text(example.transcript))
+    drawn.add_row(Text("prompt", "dim"), Text(f"{example.prompt}   ({GROUPS[example.group]})"))
+    for name, answer in (*shown.text.items(), *shown.speech.items()):
+        drawn.add_row(Text(name, "dim"), Text(answer or "(empty)"))
+    drawn.add_row("", "")
+    return drawn
 
 
 def draw(table: Table) -> RichTable:

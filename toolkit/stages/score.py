@@ -9,7 +9,7 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.console import Group
 
 from toolkit.config import KINDS, Config, require
 from toolkit.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ from toolkit.scoring.markdown import write_results
 from toolkit.scoring.report import write_report
 from toolkit.scoring.results import Results, tabulate
 from toolkit.scoring.scorecard import FILE, Scorecard, read_scorecard
-from toolkit.scoring.terminal import terminal_table
+from toolkit.scoring.terminal import terminal_summary
 from toolkit.stages.paths import hypotheses_path
 from toolkit.stages.progress import say
 
@@ -68,9 +68,9 @@ def table(exp_dirs: Seq[Path], out: Path, examples: int = 3) -> Results:
     return write_results(out, _load(exp_dirs), examples)
 
 
-def summary(exp_dirs: Seq[Path]) -> Table:
-    """Return the main table of some scored experiments, to be printed on a terminal."""
-    return terminal_table(tabulate(_load(exp_dirs)))
+def summary(exp_dirs: Seq[Path], examples: int = 3) -> Group:
+    """Return the main table and worked examples of some scored experiments, to be printed on a terminal."""
+    return terminal_summary(tabulate(_load(exp_dirs), examples))
 
 
 def find_answers(folder: Path) -> dict[str, Path]:
