@@ -94,7 +94,7 @@ class CTCAdapter(TokenAdapter):
 
     def token_logits(self, frames: Padded) -> Padded:
         """Score blank and tokens: (S, T, input_dim) -> (S, ceil(T / factor), K + 1)."""
-        hidden = self._hidden(frames)
+        hidden = self._hidden(self._masked(frames) if self.training else frames)
         return Padded(self._score(hidden.values), hidden.lengths)
 
     def timed(self, frames: Padded) -> tuple[Padded, Tensor]:
@@ -123,8 +123,6 @@ class CTCAdapter(TokenAdapter):
     def _hidden(self, frames: Padded) -> Padded:
         """Contextualise: (S, T, input_dim) -> (S, T', hidden_dim)."""
         values = self.input_norm(frames.values.to(self.project.weight.dtype))
-        if self.training:
-            values = self._masked(values, frames.lengths)
         x = stack_frames(Padded(values, frames.lengths), self.factor)
         mask = x.mask
         hidden = self.project(x.values) + _positions(x.values.shape[1], self.project.out_features).to(values)
@@ -163,15 +161,20 @@ class CTCAdapter(TokenAdapter):
         labels[rows[silent], step[silent]] = token[rows[silent], step[silent]] + 1
         return labels
 
-    def _masked(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Hide `time_masks` random stretches of up to `mask_frames` frames in each row."""
+    def _masked(self, frames: Padded) -> Padded:
+        """Hide `time_masks` random stretches of up to `mask_frames` frames in each row.
+
+        For CTC only: a hidden word can be guessed from its neighbours, but no answer should be learnt from a
+        question that was not heard.
+        """
+        values, lengths = frames.values, frames.lengths
         steps = torch.arange(values.shape[1], device=values.device)
         for _ in range(self.time_masks):
             width = torch.randint(0, self.mask_frames + 1, lengths.shape, device=values.device)
             start = (torch.rand(lengths.shape, device=values.device) * lengths).long()
             hide = (steps >= start[:, None]) & (steps < (start + width)[:, None])
             values = values.masked_fill(hide[..., None], 0)
-        return values
+        return Padded(values, lengths)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
         """Take the number of tokens from the checkpoint, so that a restored adapter needs no other wiring."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,9 @@ from toolkit.training.checkpoint import CONFIG, load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
 from toolkit.types import Batch, Example
 
+LOG = "train_log.jsonl"
+"""in the experiment folder: one JSON line a step, for the report's curves"""
+
 
 def run(config: Config) -> Path:
     """Train, or go on with an interrupted training. Returns the checkpoint folder."""
@@ -47,11 +51,14 @@ def run(config: Config) -> Path:
     training = training_examples(config, llm, loss)
     if isinstance(model.adapter, TokenAdapter):
         attach_tokens(model, transcript_tokens(training, llm.tokenizer))
+    log, resume = Path(config.exp_dir) / LOG, out / "last.ckpt"
     if config.train.init_from:
         load_checkpoint(model, Path(config.train.init_from))
+        before = Path(config.train.init_from).parent / LOG
+        if before.exists() and not resume.exists():
+            shutil.copyfile(before, log)  # so that the report shows the whole way
     save_config(config, out / CONFIG)
     module = _module(config, model, loss)
-    resume = out / "last.ckpt"
     start = torch.load(resume, weights_only=True)["global_step"] if resume.exists() else 0
     if start:
         say(f"train: goes on at step {start} of {config.train.steps}")
@@ -190,7 +197,7 @@ def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
         max_seconds=60 * config.train.max_minutes,
         warmup=config.train.warmup,
         clip=config.train.clip,
-        log_path=Path(config.exp_dir) / "train_log.jsonl",
+        log_path=Path(config.exp_dir) / LOG,
         phase="imitation" if "student" in loss.needs else "warm_start",
     )
 
