@@ -113,8 +113,7 @@ class TrainConfig:
     warmup: float = 0.05
     """share of the steps in which the learning rate rises"""
     clip: float = 1.0
-    """norm to which gradients are clipped"""
-    train_encoder: bool = False
+    """norm to which gradients are clipped; 0 does not clip"""
     validate_every: int = 100
     """steps between two looks at the development set (and two checkpoints)"""
     validation_utterances: int = 48

@@ -128,12 +128,14 @@ class Decoder(nn.Module, ABC):
         """Look up input embeddings: (n,) -> (n, D)."""
 
     @abstractmethod
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor]) -> Outputs:
+    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], text: int = 0) -> Outputs:
         """Run the model and score only where asked.
 
         Args:
             sequences: B rows of embeddings (n_i, D).
             positions: B index tensors; row i is scored at its `positions[i]`. M in total.
+            text: so many embeddings at the head of every row are text, which no gradient needs to pass; where
+                they are the same for all rows they may be run once.
         """
 
     @abstractmethod
@@ -160,7 +162,8 @@ class Interleaver(ABC):
 class Loss(nn.Module, ABC):
     """Compares what the model said with what it should have said.
 
-    Law: finite; no supervised position is an error; the total is a sum, so splitting a batch changes nothing.
+    Law: finite; the total is a sum, so splitting a batch changes nothing, and of nothing it is 0 of 0 (a whole
+    step of nothing is the step's error).
     """
 
     needs: ClassVar[frozenset[str]]

@@ -194,4 +194,3 @@ class GenerationOptions:
 
     max_new_tokens: int = 32
     eos_token_ids: tuple[int, ...] = ()
-    pad_token_id: int = 0

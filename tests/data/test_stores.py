@@ -48,7 +48,6 @@ def test_frames_round_trip_in_fp16_and_shards_resume(tmp_path: Path) -> None:
     cache = FrameCache(tmp_path, "abc")
     assert len(cache) == 5
     torch.testing.assert_close(cache["u4"], frames["u4"].half().float())
-    assert cache.length("u4") == 7
 
 
 def test_frames_of_another_encoder_are_refused(tmp_path: Path) -> None:

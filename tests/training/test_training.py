@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from toolkit.config import Config
-from toolkit.errors import DataError
+from toolkit.data.features import FrameCache
+from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import LOSSES
 from toolkit.stages import imitate, train
 from toolkit.training.module import ImitationModule
@@ -25,7 +26,8 @@ def weights(exp: Path) -> dict[str, torch.Tensor]:
 
 def losses(exp: Path) -> list[float]:
     rows = [json.loads(line) for line in (exp / "train_log.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
+    # A resumed run logs the steps since its last checkpoint again.
+    return list({row["step"]: row["loss"] for row in rows if "loss" in row}.values())
 
 
 def test_one_batch_of_four_is_four_micro_batches_of_one(config_of: ConfigOf, tmp_path: Path) -> None:
@@ -37,27 +39,51 @@ def test_one_batch_of_four_is_four_micro_batches_of_one(config_of: ConfigOf, tmp
         torch.testing.assert_close(tensor, split[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("stops", [[3], [4], [9], [3, 5, 9]])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    stops: list[int], whole: Path, config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, "train.steps=11")
+    step = ImitationModule.training_step
+    for stop in stops:
+
+        def interrupt(self: Any, batches: Any, index: int, stop: int = stop) -> None:
+            if self.global_step == stop:
+                raise KeyboardInterrupt
+            step(self, batches, index)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ImitationModule, "training_step", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train.run(config)
+    train.run(config)
+    assert losses(tmp_path) == pytest.approx(losses(whole), abs=1e-6)
+    resumed = weights(tmp_path)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(tensor, resumed[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole(config_of: ConfigOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training of eleven steps."""
+    folder = tmp_path_factory.mktemp("whole")
+    train.run(config_of(folder, "train.steps=11"))
+    return folder
+
+
+def test_a_trained_folder_refuses_other_settings_and_names_them(whole: Path, config_of: ConfigOf) -> None:
+    train.run(config_of(whole, "train.steps=11"))  # the same settings: done already
+    with pytest.raises(ConfigError, match=r"adapter\.factor \(was 5, now 3\).*train\.steps \(was 11, now 6\)"):
+        train.run(config_of(whole, "adapter.factor=3"))
+
+
+def test_a_batch_that_is_not_finite_stops_and_changes_nothing(
     config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train.run(config_of(tmp_path / "whole"))
-    config = config_of(tmp_path / "cut")
-    step = ImitationModule.training_step
-
-    def interrupt(self: Any, batches: Any, index: int) -> None:
-        if self.global_step == 4:
-            raise KeyboardInterrupt
-        step(self, batches, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImitationModule, "training_step", interrupt)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            train.run(config)
-    train.run(config)
-    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
-    cut = weights(tmp_path / "cut")
-    for name, tensor in weights(tmp_path / "whole").items():
-        torch.testing.assert_close(tensor, cut[name], atol=1e-6, rtol=1e-5)
+    monkeypatch.setattr(FrameCache, "__getitem__", lambda self, name: torch.full((9, 32), torch.inf))
+    with pytest.raises(DataError, match=r"not finite.*utt"):
+        train.run(config_of(tmp_path))
+    assert not (tmp_path / "checkpoint" / "done").exists()
 
 
 def test_a_time_limit_ends_the_training_and_its_schedule(config_of: ConfigOf, tmp_path: Path) -> None:

@@ -20,6 +20,14 @@ class Question:
 
     prompt: str
     text: str
+    """the transcript; or, where speech is asked, the id of the utterance"""
+    duration: float = 0.0
+    """seconds, where speech is asked"""
+
+    @property
+    def cost(self) -> float:
+        """About how many tokens and embeddings the row has."""
+        return len(self.prompt) / 4 + (12.5 * self.duration or len(self.text) / 4)
 
     def key(self, max_new_tokens: int) -> str:
         """Return the digest under which the answer is kept."""
@@ -60,17 +68,18 @@ class AnswerStore:
         return self._answers.get(question.key(self.max_new_tokens))
 
     def missing(self, questions: Seq[Question]) -> list[Question]:
-        """Return the questions that have no answer yet, each once, longest text first.
+        """Return the questions that have no answer yet, each once, longest first.
 
         Long ones first: if memory is too small, one learns it at once; and batches are even.
         """
         unknown = {q.key(self.max_new_tokens): q for q in questions if self.get(q) is None}
-        return sorted(unknown.values(), key=lambda q: (-len(q.prompt) - len(q.text), q.prompt, q.text))
+        return sorted(unknown.values(), key=lambda q: (-q.cost, q.prompt, q.text))
 
     def fill(self, questions: Seq[Question], generate: Generate, batch_size: int) -> Iterator[int]:
         """Generate and keep what is missing, batch by batch; yields the number of answers of each batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
         todo = self.missing(questions)
+        self._mend()
         with self.path.open("a", encoding="utf-8") as file:
             for start in range(0, len(todo), batch_size):
                 batch = todo[start : start + batch_size]
@@ -88,13 +97,15 @@ class AnswerStore:
                 yield len(batch)
 
     def _load(self) -> None:
-        """Read the store; a last line cut by an interruption is taken out of the file."""
+        """Read the store; a last line that was cut by an interruption, or is being written, is passed over."""
         content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(whole)
-            temporary.replace(self.path)
-        for line in whole.decode("utf-8").split("\n")[:-1]:
+        for line in content[: content.rfind(b"\n") + 1].decode("utf-8").split("\n")[:-1]:
             row = json.loads(line)
             self._answers[row["key"]] = Answer(row["answer"], row["complete"])
+
+    def _mend(self) -> None:
+        """Take a cut last line out of the file, so that the next one is not glued to it. For the writer only."""
+        if self.path.exists():
+            with self.path.open("r+b") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)

@@ -32,8 +32,7 @@ class Collator:
     Args:
         tokenizer: of the decoder.
         interleaver: decides what is speech.
-        load: utterance id -> cached frames (T, D) or audio (samples,).
-        cached: whether `load` gives frames.
+        load: utterance id -> cached frames (T, D).
         speech_share: share of the examples that stay plain speech.
         teacher: whether the text view of the same examples is wanted too.
         seed: of the interleaving.
@@ -42,7 +41,6 @@ class Collator:
     tokenizer: ChatTokenizer
     interleaver: Interleaver
     load: Callable[[str], Tensor]
-    cached: bool
     speech_share: float
     teacher: bool
     seed: int
@@ -50,13 +48,11 @@ class Collator:
     def __call__(self, examples: Seq[Example], step: int) -> Batch:
         """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
         plans = [self.plan(example, seeded(self.seed, step, example.id, example.prompt)) for example in examples]
-        inputs = Padded.of([self.load(example.id) for example in examples])
         texts = [(TextSegment(example.transcript),) for example in examples]
         return Batch(
             ids=tuple(example.id for example in examples),
             sequences=tuple(self.tokenizer.sequence(e, p) for e, p in zip(examples, plans, strict=True)),
-            frames=inputs if self.cached else None,
-            audio=None if self.cached else inputs,
+            frames=Padded.of([self.load(example.id) for example in examples]),
             teacher_sequences=tuple(self.tokenizer.sequence(e, t) for e, t in zip(examples, texts, strict=True))
             if self.teacher
             else None,
@@ -158,4 +154,5 @@ class StepStream(IterableDataset[list[Batch]]):
             ]
 
     def __len__(self) -> int:
-        return self.steps[1] - self.steps[0]
+        # All steps, not those that are left: Lightning compares it with a counter that a resumed run restores.
+        return self.steps[1]

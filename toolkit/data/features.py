@@ -29,7 +29,6 @@ class FrameCache:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
         self._where: dict[str, Any] = {}
-        self._lengths: dict[str, int] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             shard = safe_open(path, framework="pt")
             for name in shard.keys():  # noqa: SIM118 -- a shard is no mapping
@@ -55,15 +54,6 @@ class FrameCache:
                 "Run `toolkit encode` with this configuration."
             )
         return self._where[utterance].get_tensor(utterance).float()  # type: ignore[no-any-return]
-
-    def length(self, utterance: str) -> int:
-        """Return how many frames an utterance has, without reading them."""
-        if utterance not in self._lengths:
-            shard = self._where.get(utterance)
-            self._lengths[utterance] = (
-                shard.get_slice(utterance).get_shape()[0] if shard is not None else len(self[utterance])
-            )
-        return self._lengths[utterance]
 
     def write(self, frames: Iterable[tuple[str, Tensor]], size: int, about: Mapping[str, Any]) -> Iterator[int]:
         """Write frames in shards of `size` utterances; yields the number written so far.

@@ -46,8 +46,6 @@ class ChatTokenizer:
         if self._tokenizer.chat_template is None:
             raise DataError(f"decoder '{model}' has no chat template: name an instruction-tuned model")
         self.end_of_turn = int(self._tokenizer.eos_token_id)
-        pad = self._tokenizer.pad_token_id
-        self.pad = int(pad) if pad is not None else self.end_of_turn
         self._frame = lru_cache(maxsize=4096)(self._render)
 
     def encode(self, text: str) -> tuple[int, ...]:

@@ -43,9 +43,9 @@ class CausalLMDecoder(Decoder):
         """Look up input embeddings: (n,) -> (n, D)."""
         return self.lm.get_input_embeddings()(token_ids)  # type: ignore[no-any-return]
 
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor]) -> Outputs:
+    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], text: int = 0) -> Outputs:
         """Run rows padded on the right and score only the M positions asked."""
-        shared = _shared_prefix(sequences, positions)
+        shared = _shared_prefix(sequences, min([text, *(int(p.min()) for p in positions if len(p))]))
         hidden = self._start(sequences, shared, left=False)[0].last_hidden_state
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = hidden[rows, torch.cat(list(positions)) - shared]
@@ -57,7 +57,7 @@ class CausalLMDecoder(Decoder):
         answers: list[list[int]] = [[] for _ in sequences]
         alive = list(range(len(sequences)))
         stop = set(options.eos_token_ids)
-        state, mask, position = self._start(sequences, _shared_prefix(sequences), left=True)
+        state, mask, position = self._start(sequences, _shared_prefix(sequences, max(map(len, sequences))), left=True)
         position = position[:, -1:]
         for step in range(options.max_new_tokens):
             tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
@@ -123,17 +123,11 @@ class CausalLMDecoder(Decoder):
         return torch.tanh(logits / cap) * cap if cap else logits
 
 
-def _shared_prefix(sequences: Seq[Tensor], positions: Seq[Tensor] | None = None) -> int:
-    """Return how many leading embeddings all rows share: a system prompt, and an instruction before the speech.
-
-    Something is left of every row, and every position to score lies behind the shared part. Embeddings that
-    carry a gradient are never shared.
-    """
-    if len(sequences) < 2 or any(row.requires_grad and row.is_leaf for row in sequences):
+def _shared_prefix(sequences: Seq[Tensor], limit: int) -> int:
+    """Return how many leading embeddings, `limit` at most, are the same in all rows; something is left of each."""
+    limit = min(limit, *(len(row) - 1 for row in sequences))
+    if len(sequences) < 2 or limit <= 0:
         return 0
-    limit = min(len(row) for row in sequences) - 1
-    if positions is not None:
-        limit = min([limit, *(int(p.min()) for p in positions if len(p))])
     first = sequences[0][:limit]
     same = torch.ones(limit, dtype=torch.bool, device=first.device)
     for row in sequences[1:]:

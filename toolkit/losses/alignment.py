@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from torch.nn import functional
 
-from toolkit.errors import DataError
 from toolkit.interfaces import LOSSES, Loss
 from toolkit.types import LossInputs, LossOutput
 
@@ -18,10 +17,9 @@ class AlignmentLoss(Loss):
     def forward(self, inputs: LossInputs) -> LossOutput:
         """Sum the loss over labelled steps."""
         assert inputs.spans is not None
-        alignment = inputs.spans.alignment
-        if alignment is None or not bool((alignment >= 0).any()):
-            raise DataError("no supervised step: no utterance of the batch has word times; run align, or loss=ctc")
+        logits, alignment = inputs.spans.logits.values, inputs.spans.alignment
+        if alignment is None:
+            return LossOutput(0 * logits.sum(), 0, {"alignment": logits.new_zeros(())})
         known = alignment >= 0
-        logits = inputs.spans.logits.values[known].float()
-        total = functional.cross_entropy(logits, alignment[known], reduction="sum")
+        total = functional.cross_entropy(logits[known].float(), alignment[known], reduction="sum")
         return LossOutput(total, int(known.sum()), {"alignment": total.detach()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from toolkit.errors import ConfigError
 from toolkit.interfaces import LOSSES, Loss
 from toolkit.types import LossInputs, LossOutput
@@ -9,7 +11,11 @@ from toolkit.types import LossInputs, LossOutput
 
 @LOSSES.register("weighted")
 class WeightedLoss(Loss):
-    """Adds losses by `weights`, each averaged over its own count first so that weights mean what they say."""
+    """Adds the *sums* of losses by `weights` and counts the items of the first.
+
+    Sums, not averages: an average over each loss's own count would make the result depend on how a batch is
+    split. A loss with more items than the first (CTC steps against answer tokens) wants a smaller weight.
+    """
 
     def __init__(self, *, weights: dict[str, float]) -> None:
         super().__init__()
@@ -21,11 +27,8 @@ class WeightedLoss(Loss):
         self.needs = frozenset().union(*(loss.needs for loss in self.losses))  # type: ignore[misc]
 
     def forward(self, inputs: LossInputs) -> LossOutput:
-        """Return the sum, counted in the items of the first loss."""
+        """Return the weighted sum, counted in the items of the first loss."""
         outputs = [loss(inputs) for loss in self.losses]
-        count = outputs[0].count
-        total = outputs[0].total * self.weights[0]
-        for weight, output in zip(self.weights[1:], outputs[1:], strict=True):
-            total = total + output.total * (weight * count / output.count)
-        parts = {name: value * (count / output.count) for output in outputs for name, value in output.parts.items()}
-        return LossOutput(total, count, parts)
+        total = torch.stack([weight * o.total for weight, o in zip(self.weights, outputs, strict=True)]).sum()
+        parts = {name: value for output in outputs for name, value in output.parts.items()}
+        return LossOutput(total, outputs[0].count, parts)

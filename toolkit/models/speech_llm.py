@@ -101,7 +101,8 @@ class SpeechLLM(nn.Module):
         return self.decoder.generate([row.embeddings for row in rows], options)
 
     def _decode(self, rows: Seq[Spliced]) -> Outputs:
-        return self.decoder.outputs([row.embeddings for row in rows], [row.positions for row in rows])
+        text = min(row.text for row in rows)
+        return self.decoder.outputs([row.embeddings for row in rows], [row.positions for row in rows], text)
 
     def _span_outputs(self, frames: Padded, batch: Batch) -> SpanOutputs:
         if not isinstance(self.adapter, TokenAdapter):

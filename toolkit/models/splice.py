@@ -26,6 +26,8 @@ class Spliced:
     """(m,) where the decoder is scored: the position before each supervised token"""
     targets: Tensor
     """(m,) the supervised tokens"""
+    text: int
+    """embeddings before the first speech"""
 
 
 def frame_range(segment: SpeechSegment, frame_shift: float, length: int) -> tuple[int, int]:
@@ -106,8 +108,10 @@ def splice(
         positions: list[int] = []
         targets: list[int] = []
         length = 0
+        text: int | None = None
         for piece in sequence:
             if isinstance(piece, SpeechSegment):
+                text = length if text is None else text
                 pieces.append(next(rest).to(embedded.dtype))
             else:
                 pieces.append(embedded[used : used + len(piece.token_ids)])
@@ -123,6 +127,7 @@ def splice(
                 torch.cat(pieces),
                 torch.tensor(positions, dtype=torch.long, device=device),
                 torch.tensor(targets, dtype=torch.long, device=device),
+                length if text is None else text,
             )
         )
     return rows

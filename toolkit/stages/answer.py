@@ -10,8 +10,7 @@ from toolkit.data.tokenization import check_prompt
 from toolkit.errors import DataError
 from toolkit.stages.decode import trained_model
 from toolkit.stages.imitate import text_llm
-from toolkit.stages.paths import checkpoint_folder
-from toolkit.training.checkpoint import CONFIG
+from toolkit.stages.paths import CONFIG
 from toolkit.types import Batch, Padded, SpeechSegment
 
 
@@ -32,7 +31,6 @@ def answer(exp_dir: Path, audio: Path, prompt: str) -> str:
         raise DataError(f"no trained model in {exp_dir}: {path} is missing")
     config = load_config(path)
     config.exp_dir = str(exp_dir)
-    assert checkpoint_folder(config) == exp_dir / "checkpoint"
     model = trained_model(config)
     llm = text_llm(config, model.decoder)
     samples = load_audio(audio, model.encoder.sampling_rate)

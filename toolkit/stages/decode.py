@@ -1,35 +1,37 @@
 """Decode: a checkpoint answers the test set, beside the controls that say what its answers are worth.
 
 `speech`: the utterance itself. `deaf`: another utterance's speech, so that a model that ignores what it hears
-is seen to fail. `cascade`: Whisper's own transcript of the utterance, into the same LLM.
+is seen to fail. `cascade`: Whisper's own transcript of the utterance, into the same LLM. Beside them stand the
+topline, `text`, and the zero of the agreement scale, `other`, from the answers of the imitate stage.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence as Seq
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from toolkit.config import Config, load_config
+from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.cuts import read_cuts
+from toolkit.data.features import FrameCache
+from toolkit.data.fingerprint import fingerprint
 from toolkit.data.tasks import Request, evaluation_requests, load_tasks
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.hypotheses import Row, other_of, read_rows, write_rows
+from toolkit.stages.encode import frame_cache
+from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
-from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path, hypotheses_path
-from toolkit.stages.progress import bar, say
+from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
+from toolkit.stages.progress import say
 from toolkit.stages.recognise import recognise
-from toolkit.stages.train import loader_of
-from toolkit.training.checkpoint import CONFIG, load_checkpoint
+from toolkit.training.checkpoint import load_checkpoint
 from toolkit.types import Batch, Example, Padded, SpeechSegment
 
 SYSTEMS = ("speech", "deaf", "cascade")
+_MADE_BY = "made_by.json"
 
 
 def run(config: Config) -> list[Path]:
@@ -37,55 +39,50 @@ def run(config: Config) -> list[Path]:
     for system in config.decode.systems:
         if system not in SYSTEMS:
             raise ConfigError(f"decode.systems holds '{system}'; there are: {', '.join(SYSTEMS)}")
+    config = as_trained(config)
     model = trained_model(config)
     llm = text_llm(config, model.decoder)
     split = config.decode.split
     examples = asked_examples(config, split)
     tasks = load_tasks(Path(config.imitate.tasks))
     requests = evaluation_requests(list(examples), tasks)
-    store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
-    itself = {name: name for name in examples}
-    written = []
+    text = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
+    itself, other = {name: name for name in examples}, other_of(list(examples))
+    # The references come first: without them hours of decoding would be for nothing.
+    truths = [_known(text, Question(r.prompt, examples[r.cut].transcript)) for r in requests]
+    answers: dict[str, tuple[list[Answer], dict[str, str]]] = {"text": (truths, itself)}
+    if other:
+        others = [_known(text, Question(r.prompt, examples[other[r.cut]].transcript)) for r in requests]
+        answers["other"] = (others, other)
+    mark = fingerprint({"llm": llm.key, "encoder": {**config.encoder, "model": ""}}, model.adapter)
+    _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
-        path = hypotheses_path(config, split, system)
-        heard = other_of(list(examples)) if system == "deaf" else itself
         if system == "cascade":
-            heard_text = _recognised(config, examples)
-            questions = [Question(r.prompt, heard_text[r.cut]) for r in requests]
-            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
-            answers = [_known(store, question) for question in questions]
+            answers[system] = (_cascade(config, llm, text, requests, examples), itself)
+        elif system == "deaf" and not other:
+            say("decode: one utterance alone has no other to be deaf with; left out")
         else:
-            answers = _listen(config, model, llm, requests, examples, heard, path, system)
-        truths = [_known(store, Question(r.prompt, examples[r.cut].transcript)) for r in requests]
+            heard = other if system == "deaf" else itself
+            answers[system] = (_listen(config, model, llm, requests, examples, heard, mark, system), heard)
+    written = []
+    for system, (given, heard) in answers.items():
         rows = [
             Row.of(request, examples[request.cut], tasks[request.task], truth, answer, heard[request.cut])
-            for request, truth, answer in zip(requests, truths, answers, strict=True)
+            for request, truth, answer in zip(requests, truths, given, strict=True)
         ]
-        write_rows(path, rows)
-        written.append(path)
-    # The topline and the zero of the scale stand beside them, so that the folder can be scored by itself.
-    for system in ("text", "other"):
-        path = hypotheses_path(config, split, system)
-        write_rows(path, read_rows(store.folder / f"{system}.jsonl"))
-        written.append(path)
+        written.append(hypotheses_path(config, split, system))
+        write_rows(written[-1], rows)
     return written
 
 
 def trained_model(config: Config) -> SpeechLLM:
-    """Build the model as it was trained and load what was trained.
-
-    The checkpoint's own configuration says how its adapter is made; the decoder and encoder are those of
-    `config`, and the checkpoint refuses them where they are not its own.
-    """
-    folder = checkpoint_folder(config)
-    saved = load_config(folder / CONFIG) if (folder / CONFIG).exists() else config
-    model = build_model(config.encoder, saved.adapter, config.decoder, saved.cut, config.seed)
-    load_checkpoint(model, folder)
+    """Build the model of a configuration and load what was trained of it."""
+    model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
+    load_checkpoint(model, checkpoint_folder(config))
     model.eval()
     return model
 
 
-@torch.no_grad()
 def _listen(
     config: Config,
     model: SpeechLLM,
@@ -93,68 +90,65 @@ def _listen(
     requests: Seq[Request],
     examples: dict[str, Example],
     heard: dict[str, str],
-    path: Path,
+    mark: str,
     system: str,
 ) -> list[Answer]:
-    """Answer from speech, in batches of like length; what was answered before an interruption is kept."""
-    load, cached = loader_of(config, model, config.decode.split)
-    partial = path.with_suffix(".partial.jsonl")
-    stamp = str((checkpoint_folder(config) / "trainable.safetensors").stat().st_mtime_ns)
-    answers: dict[int, Answer] = _read_partial(partial, stamp)
-    order = sorted(
-        (i for i in range(len(requests)) if i not in answers),
-        key=lambda i: (examples[heard[requests[i].cut]].duration, i),
+    """Answer from speech; what this very checkpoint has answered before is not asked again."""
+    split = config.decode.split
+    cache = frame_cache(config, model.encoder, split)
+    durations = {name: example.duration for name, example in examples.items()}
+    questions = [Question(r.prompt, heard[r.cut], durations[heard[r.cut]]) for r in requests]
+    store = AnswerStore(hypotheses_path(config, split, "").parent / f"answers-{mark}", llm.max_new_tokens)
+
+    def generate(batch: Seq[Question]) -> list[Answer]:
+        return answer_speech(model, llm, batch, cache)
+
+    fill(store, questions, generate, config.decode.batch_size, f"decode {split} by {system}")
+    return [_known(store, question) for question in questions]
+
+
+def answer_speech(model: SpeechLLM, llm: TextLLM, questions: Seq[Question], cache: FrameCache) -> list[Answer]:
+    """Answer questions about utterances whose frames are cached."""
+    batch = Batch(
+        ids=tuple(q.text for q in questions),
+        sequences=tuple(llm.tokenizer.question(q.prompt, (SpeechSegment(0.0, q.duration),)) for q in questions),
+        frames=Padded.of([cache[q.text] for q in questions]),
     )
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    if not answers:
-        partial.write_text(stamp + "\n")
-    with bar(f"decode {config.decode.split} by {system}", len(order)) as progress, partial.open("a") as file:
-        for start in range(0, len(order), config.decode.batch_size):
-            chosen = order[start : start + config.decode.batch_size]
-            names = [heard[requests[i].cut] for i in chosen]
-            inputs = Padded.of([load(name) for name in names])
-            batch = Batch(
-                ids=tuple(names),
-                sequences=tuple(
-                    llm.tokenizer.question(requests[i].prompt, (SpeechSegment(0.0, examples[name].duration),))
-                    for i, name in zip(chosen, names, strict=True)
-                ),
-                frames=inputs if cached else None,
-                audio=None if cached else inputs,
-            )
-            for i, tokens in zip(chosen, model.generate(batch, llm.options), strict=True):
-                answers[i] = Answer(llm.tokenizer.decode(tokens), len(tokens) < llm.max_new_tokens)
-                file.write(json.dumps([i, answers[i].text, answers[i].complete]) + "\n")
-            file.flush()
-            progress.advance(len(chosen))
-    partial.unlink()
-    return [answers[i] for i in range(len(requests))]
+    tokens = model.generate(batch, llm.options)
+    return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
 
 
-def _read_partial(path: Path, stamp: str) -> dict[int, Answer]:
-    """Read answers of an interrupted decoding with the same checkpoint; a cut last line is passed over."""
-    if not path.exists():
-        return {}
-    head, *lines = path.read_text().split("\n")
-    if head != stamp:
-        return {}
-    rows: list[Any] = [json.loads(line) for line in lines[:-1]]
-    say(f"decode: {len(rows)} answers are there already")
-    return {int(i): Answer(text, complete) for i, text, complete in rows}
-
-
-def _recognised(config: Config, examples: dict[str, Example]) -> dict[str, str]:
-    """Return Whisper's own transcripts, made once a split."""
-    cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, config.decode.split))}
+def _cascade(
+    config: Config, llm: TextLLM, store: AnswerStore, requests: Seq[Request], examples: dict[str, Example]
+) -> list[Answer]:
+    """Answer Whisper's own transcripts, made once a split."""
+    split = config.decode.split
+    cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
     model = config.decode.recogniser or config.encoder["model"]
-    return recognise([cuts[name] for name in examples], model, Path(config.data_dir) / config.decode.split)
+    said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split)
+    questions = [Question(r.prompt, said[r.cut]) for r in requests]
+    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
+    return [_known(store, question) for question in questions]
+
+
+def _clear_others(folder: Path, mark: str) -> None:
+    """Take away hypotheses that another checkpoint made: one table must not mix two models."""
+    made_by = folder / _MADE_BY
+    if made_by.exists() and json.loads(made_by.read_text()) != mark:
+        for path in folder.glob("*.jsonl"):
+            path.unlink()
+        say(f"decode: answers of an earlier checkpoint in {folder} are taken away")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = made_by.with_suffix(".tmp")
+    temporary.write_text(json.dumps(mark))
+    os.replace(temporary, made_by)
 
 
 def _known(store: AnswerStore, question: Question) -> Answer:
     answer = store.get(question)
     if answer is None:
-        raise ConfigError(
-            f"the text LLM has not answered {question.prompt!r}: run the imitate stage with the same "
-            "imitate.tasks, imitate.test_utterances, imitate.max_new_tokens and decoder"
+        raise DataError(
+            f"no answer to {question.prompt!r} about {question.text!r} in {store.path}: run the imitate stage with the "
+            "same imitate.tasks, imitate.*_utterances, imitate.max_new_tokens, decoder and system"
         )
     return answer

@@ -22,7 +22,7 @@ from toolkit.errors import DataError
 from toolkit.interfaces import Decoder
 from toolkit.models.build import build_decoder
 from toolkit.models.splice import splice
-from toolkit.stages.hypotheses import Row, other_of, write_rows
+from toolkit.stages.hypotheses import other_of
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Example, GenerationOptions, TextSegment
@@ -51,7 +51,7 @@ class TextLLM:
     @property
     def options(self) -> GenerationOptions:
         """Return how this LLM generates, in text and in speech alike."""
-        return GenerationOptions(self.max_new_tokens, (self.tokenizer.end_of_turn,), self.tokenizer.pad)
+        return GenerationOptions(self.max_new_tokens, (self.tokenizer.end_of_turn,))
 
 
 def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
@@ -81,7 +81,7 @@ def run(config: Config) -> dict[str, int]:
             counts[split] = len(questions)
         else:
             requests = evaluation_requests(list(examples), tasks)
-            counts[split] = _answer_test(config, llm, store, requests, examples, tasks, split)
+            counts[split] = _answer_test(config, llm, store, requests, examples, split)
     if not counts:
         raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
     return counts
@@ -127,37 +127,11 @@ def fill(store: AnswerStore, questions: Seq[Question], generate: Generate, batch
 
 
 def _answer_test(
-    config: Config,
-    llm: TextLLM,
-    store: AnswerStore,
-    requests: Seq[Request],
-    examples: dict[str, Example],
-    tasks: dict[str, Task],
-    split: str,
+    config: Config, llm: TextLLM, store: AnswerStore, requests: Seq[Request], examples: dict[str, Example], split: str
 ) -> int:
-    """Answer the transcript (topline) and another's transcript (the zero), and write both as hypotheses."""
+    """Answer the transcript (the topline) and, for the zero of the scale, another utterance's transcript."""
+    questions = [Question(r.prompt, examples[r.cut].transcript) for r in requests]
     other = other_of(list(examples))
-    own = [Question(r.prompt, examples[r.cut].transcript) for r in requests]
-    others = [Question(r.prompt, examples[other[r.cut]].transcript) for r in requests]
-    fill(store, [*own, *others], llm.answer, config.imitate.batch_size, f"answer {split}")
-    for system, questions, heard in (("text", own, None), ("other", others, other)):
-        rows = []
-        for request, question in zip(requests, questions, strict=True):
-            answer, truth = (
-                store.get(question),
-                store.get(Question(request.prompt, examples[request.cut].transcript)),
-            )
-            assert answer is not None
-            assert truth is not None
-            rows.append(
-                Row.of(
-                    request,
-                    examples[request.cut],
-                    tasks[request.task],
-                    truth,
-                    answer,
-                    heard[request.cut] if heard else request.cut,
-                )
-            )
-        write_rows(store.folder / f"{system}.jsonl", rows)
-    return len(own) + len(others)
+    questions += [Question(r.prompt, examples[other[r.cut]].transcript) for r in requests if r.cut in other]
+    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
+    return len(questions)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from toolkit.config import Config
+from toolkit.config import Config, load_config, require
 
 SPLITS = ("train", "dev", "test")
+CONFIG = "config.yaml"
+"""beside a checkpoint: the configuration it was trained with"""
 SUMMARY = "summary.json"
 """beside the cuts of a split: what is in them, and a digest of the settings and files they were made from"""
 
@@ -23,9 +26,30 @@ def answers_folder(config: Config, split: str, key: str) -> Path:
 
 def hypotheses_path(config: Config, split: str, system: str) -> Path:
     """Return the hypotheses of one system of this experiment."""
-    return Path(config.exp_dir) / "decode" / split / f"{system}.jsonl"
+    return Path(require(config.exp_dir, "exp_dir")) / "decode" / split / f"{system}.jsonl"
 
 
 def checkpoint_folder(config: Config) -> Path:
     """Return the folder of the trained weights."""
-    return Path(config.exp_dir) / "checkpoint"
+    return Path(require(config.exp_dir, "exp_dir")) / "checkpoint"
+
+
+def as_trained(config: Config) -> Config:
+    """Return the configuration with all that decides what a trained model is taken from its checkpoint.
+
+    Where the models lie, and in which precision they run, is the caller's; how they are used is the checkpoint's.
+    """
+    path = checkpoint_folder(config) / CONFIG
+    if not path.exists():
+        return config
+    saved = load_config(path)
+    return replace(
+        config,
+        encoder={**saved.encoder, "model": config.encoder.get("model", saved.encoder.get("model"))},
+        adapter=saved.adapter,
+        interleaver=saved.interleaver,
+        loss=saved.loss,
+        cut=saved.cut,
+        system=saved.system,
+        seed=saved.seed,
+    )

@@ -13,6 +13,7 @@ import torch
 
 from toolkit.assets.locate import locate
 from toolkit.data.cuts import load_cut_audio
+from toolkit.stages.paths import SUMMARY
 from toolkit.stages.progress import bar, say
 
 BATCH = 8
@@ -31,7 +32,9 @@ def recognise(cuts: Seq[Any], model: str, folder: Path) -> dict[str, str]:
     Returns:
         utterance id -> transcript.
     """
-    path = folder / f"recognised-{hashlib.sha256(model.encode()).hexdigest()[:8]}.json"
+    corpus = json.loads((folder / SUMMARY).read_text())["settings"]
+    mark = hashlib.sha256(f"{locate(model)} {corpus}".encode()).hexdigest()[:8]
+    path = folder / f"recognised-{mark}.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     todo = [cut for cut in cuts if cut.id not in known]
     if todo:

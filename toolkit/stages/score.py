@@ -20,7 +20,7 @@ from toolkit.scoring.report import write_report
 from toolkit.scoring.results import Results, tabulate
 from toolkit.scoring.scorecard import FILE, Scorecard, read_scorecard
 from toolkit.scoring.terminal import terminal_summary
-from toolkit.stages.paths import hypotheses_path
+from toolkit.stages.paths import as_trained, hypotheses_path
 from toolkit.stages.progress import say
 
 SYSTEMS = ("speech", "deaf", "text", "other", "cascade")
@@ -43,7 +43,7 @@ def run(config: Config) -> Path:
         normaliser_name=config.score.normaliser,
         resampling=Resampling(config.score.bootstrap),
         examples=REPORT_FACTOR * config.score.examples,
-        metadata=_metadata(config, files),
+        metadata=_metadata(as_trained(config), files),
     )
     path = exp_dir / FILE
     card.write(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +15,39 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from toolkit.config import Config, save_config
+from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.batches import Collator, StepStream
-from toolkit.data.cuts import load_cut_audio, read_cuts
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import DataError
+from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
 from toolkit.stages.imitate import TextLLM, asked_examples, split_examples, spread, text_llm
-from toolkit.stages.paths import answers_folder, checkpoint_folder, cuts_path
+from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.progress import say
 from toolkit.stages.training_bar import TrainingBar
-from toolkit.training.checkpoint import CONFIG, load_checkpoint, save_checkpoint
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
 from toolkit.types import Batch, Example
 
 LOG = "train_log.jsonl"
 """in the experiment folder: one JSON line a step, for the report's curves"""
 
+_DECIDES = (*KINDS, "cut", "system", "seed", "imitate", "train")
+"""sections of the configuration that decide what a training is"""
+
 
 def run(config: Config) -> Path:
-    """Train, or go on with an interrupted training. Returns the checkpoint folder."""
+    """Train, or go on with an interrupted training. Returns the checkpoint folder.
+
+    Raises:
+        ConfigError: the folder holds a training with other settings.
+    """
     out = checkpoint_folder(config)
+    _check_same(config, out)
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
@@ -52,10 +59,12 @@ def run(config: Config) -> Path:
     if isinstance(model.adapter, TokenAdapter):
         attach_tokens(model, transcript_tokens(training, llm.tokenizer))
     log, resume = Path(config.exp_dir) / LOG, out / "last.ckpt"
+    if not resume.exists():
+        log.unlink(missing_ok=True)
     if config.train.init_from:
         load_checkpoint(model, Path(config.train.init_from))
         before = Path(config.train.init_from).parent / LOG
-        if before.exists() and not resume.exists():
+        if before.exists() and not log.exists():
             shutil.copyfile(before, log)  # so that the report shows the whole way
     save_config(config, out / CONFIG)
     module = _module(config, model, loss)
@@ -64,23 +73,45 @@ def run(config: Config) -> Path:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
     trainer = _trainer(config, out)
-    trainer.fit(
-        module,
-        _loader(StepStream(
-            training, _collator(config, llm.tokenizer, model, loss, "train"), config.train.batch_size,
-            config.train.micro_batch_size, (start, config.train.steps), config.seed,
-            trainer.global_rank, trainer.world_size,
-        )),
-        _loader(_Development(config, llm, model, loss)),
-        ckpt_path=str(resume) if start else None,
+    steps = StepStream(
+        training, _collator(config, llm.tokenizer, model, loss, "train"), config.train.batch_size,
+        config.train.micro_batch_size, (start, config.train.steps), config.seed,
+        trainer.global_rank, trainer.world_size,
     )  # fmt: skip
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    development = _loader(_Development(config, llm, model, loss))
+    try:
+        trainer.fit(module, _loader(steps), development, ckpt_path=str(resume) if start else None)
+    except SystemExit as exit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from exit
     if trainer.is_global_zero:
         save_checkpoint(model, out, {"steps": str(trainer.global_step)})
         (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
         resume.unlink(missing_ok=True)
     return out
+
+
+def _check_same(config: Config, out: Path) -> None:
+    """Refuse to call a training done, or to go on with it, under other settings than it was begun with."""
+    if not (out / CONFIG).exists() or not ((out / "done").exists() or (out / "last.ckpt").exists()):
+        return
+    before, now = (_flat(asdict(c)) for c in (load_config(out / CONFIG), config))
+    different = [
+        f"{key} (was {before.get(key)}, now {now.get(key)})"
+        for key in sorted(before.keys() | now.keys())
+        if key.split(".")[0] in _DECIDES and before.get(key) != now.get(key)
+    ]
+    if different:
+        raise ConfigError(
+            f"{out} holds a training with other settings: {'; '.join(different)}. "
+            f"Choose another exp_dir, or remove {out} to train again."
+        )
+
+
+def _flat(values: dict[str, Any], head: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{head}{key}.") if isinstance(value, dict) else {f"{head}{key}": value}
+    return flat
 
 
 def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]:
@@ -141,19 +172,11 @@ def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tens
     return torch.tensor(sorted(seen))
 
 
-def loader_of(config: Config, model: SpeechLLM, split: str) -> tuple[Callable[[str], Tensor], bool]:
-    """Return how to get an utterance's input: cached frames, or audio where the encoder is trained."""
-    if not config.train.train_encoder:
-        return frame_cache(config, model.encoder, split).__getitem__, True
-    cuts: dict[str, Any] = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
-    return lambda name: load_cut_audio(cuts[name], model.encoder.sampling_rate), False
-
-
 def _collator(config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str) -> Collator:
-    load, cached = loader_of(config, model, split)
+    cache = frame_cache(config, model.encoder, split)
     share = config.train.speech_share if split == "train" else 1.0
     interleaver = INTERLEAVERS.build(config.interleaver)
-    return Collator(tokenizer, interleaver, load, cached, share, "teacher" in loss.needs, config.seed)
+    return Collator(tokenizer, interleaver, cache.__getitem__, share, "teacher" in loss.needs, config.seed)
 
 
 class _Development(torch.utils.data.Dataset[Batch]):
@@ -210,6 +233,8 @@ def _trainer(config: Config, out: Path) -> Any:
     # Frozen parts stay in evaluation mode on purpose; checkpoints are taken between steps, not within.
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
     warnings.filterwarnings("ignore", message=".*ModelCheckpoint with manual optimization.*")
+    # The stream of steps starts where the checkpoint stands, by itself.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     every = config.train.validate_every
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(

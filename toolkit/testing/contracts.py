@@ -124,10 +124,10 @@ def check_decoder(name: str, **options: Any) -> None:
     rows = [*rows, *(torch.cat([common, row]) for row in rows)]
     with torch.no_grad():
         later = [p + 6 for p in positions]
-        shared = decoder.outputs(rows[3:], later)
+        shared = decoder.outputs(rows[3:], later, text=6)
         alone = [decoder.outputs([r], [p]) for r, p in zip(rows[3:], later, strict=True)]
     _same([shared.logits], [torch.cat([a.logits for a in alone])], name, "a shared prefix changes nothing")
-    generation = GenerationOptions(8, (1,), 1)
+    generation = GenerationOptions(8, (1,))
     prefixed = decoder.generate(rows[3:], generation)
     _law(prefixed == [decoder.generate([row], generation)[0] for row in rows[3:]], name, "nor in generation")
     tokens = decoder.generate(rows, generation)
@@ -174,7 +174,7 @@ def check_interleaver(name: str, **options: Any) -> None:
 
 
 def check_loss(name: str, **options: Any) -> None:
-    """Check the law of losses: finite sums that split, a gradient, and an error when nothing is supervised.
+    """Check the law of losses: finite sums that split, a gradient, and nothing where nothing is supervised.
 
     Raises:
         AssertionError: naming the law that does not hold.
@@ -184,22 +184,15 @@ def check_loss(name: str, **options: Any) -> None:
     output = loss(whole)
     _law(bool(torch.isfinite(output.total)), name, "the loss is finite")
     parts = [loss(loss_inputs(loss.needs, rows)) for rows in (range(0, 2), range(2, 6))]
-    if len(output.parts) == 1:
-        _law(sum(p.count for p in parts) == output.count, name, "counts add up")
-        _same([output.total], [parts[0].total + parts[1].total], name, "a batch split in two sums to the same")
+    _law(sum(p.count for p in parts) == output.count, name, "counts add up")
+    _same([output.total], [parts[0].total + parts[1].total], name, "a batch split in two sums to the same")
     output.total.backward()
     leaf = whole.student.logits if whole.student is not None else whole.spans.logits.values  # type: ignore[union-attr]
     _law(leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), name, "a gradient comes back")
-    try:
-        loss(loss_inputs(loss.needs, range(0)))
-    except Exception as error:
-        _law(
-            "supervised" in str(error) or "no transcript" in str(error),
-            name,
-            "an empty batch says what is wrong",
-        )
-    else:
-        _law(False, name, "an empty batch is an error")
+    nothing = loss(loss_inputs(loss.needs, range(0)))
+    _law(
+        nothing.count == 0 and float(nothing.total.detach()) == 0.0, name, "no supervised position is a sum of nothing"
+    )
 
 
 def an_example(rng: random.Random) -> Example:
@@ -226,9 +219,9 @@ def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:
     spans = None
     if "spans" in needs:
         logits = torch.stack([row(i, 9, 7) for i in rows]) if len(rows) else torch.zeros(0, 9, 7)
-        labels = torch.tensor([[1 + i % 6, 1 + (i + 2) % 6] for i in rows]).reshape(-1, 2)
+        labels = torch.tensor([[1 + i % 6, 1 + (i + 2) % 6] for i in rows], dtype=torch.long).reshape(-1, 2)
         full = torch.full((len(rows),), 9), torch.full((len(rows),), 2)
-        aligned = torch.tensor([[(i + j) % 7 for j in range(9)] for i in rows]).reshape(-1, 9)
+        aligned = torch.tensor([[(i + j) % 7 for j in range(9)] for i in rows], dtype=torch.long).reshape(-1, 9)
         spans = SpanOutputs(Padded(logits.requires_grad_(), full[0]), Padded(labels, full[1]), aligned)
     return LossInputs(
         targets=torch.tensor([i % 11 for i in rows], dtype=torch.long),

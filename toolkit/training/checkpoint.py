@@ -1,4 +1,4 @@
-"""Checkpoints hold what was trained and nothing else: `config.yaml` and `trainable.safetensors`.
+"""Checkpoints hold what was trained and nothing else: `trainable.safetensors`, with `config.yaml` beside it.
 
 What a checkpoint was trained against (the decoder's and the encoder's fingerprints) is kept in the file's
 own metadata, and loading it into another model is refused.
@@ -19,7 +19,6 @@ from toolkit.models.build import attach_tokens
 from toolkit.models.speech_llm import SpeechLLM
 
 WEIGHTS = "trainable.safetensors"
-CONFIG = "config.yaml"
 
 
 def trainable_state(model: SpeechLLM) -> dict[str, Tensor]:
@@ -72,6 +71,8 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
         if name not in own or (own[name].shape != tensor.shape and not flexible):
             here = tuple(own[name].shape) if name in own else "nothing of that name"
             raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {here}")
+    if missing := sorted(set(trainable_state(model)) - set(state)):
+        raise CheckpointError(f"{path} lacks {', '.join(missing[:3])}: it was trained with another adapter's options")
     model.load_state_dict(state, strict=False)
     if "adapter.token_ids" in state:
         attach_tokens(model, state["adapter.token_ids"].to(next(model.adapter.parameters()).device))

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from toolkit.errors import DataError
 from toolkit.interfaces import Loss
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.training.checkpoint import trainable_state
@@ -30,7 +31,7 @@ class ImitationModule(pl.LightningModule):
         max_seconds: time for the whole schedule; 0 is no limit. The schedule follows whichever is nearer
             its end, so that a slow machine trains less and still finishes its schedule.
         warmup: share of the schedule in which the learning rate rises.
-        clip: norm to clip gradients to.
+        clip: norm to clip gradients to; 0 does not clip.
         log_path: JSON lines for the report.
         phase: name of this training in the log.
     """
@@ -103,21 +104,30 @@ class ImitationModule(pl.LightningModule):
         outputs = []
         for batch in batches:
             output = self.loss(self.model(batch, self.loss.needs))
-            # Summed gradients; they are divided below by a count that is only known at the end.
-            self.manual_backward(output.total)
+            # Summed gradients; they are divided below by a count that is only known at the end. A micro-batch
+            # of text alone has nothing to teach the adapter.
+            if output.total.requires_grad:
+                self.manual_backward(output.total)
             outputs.append((output.total.detach(), output.count, output.parts))
         count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
+        if count == 0:
+            raise DataError(f"nothing is supervised in step {self.global_step}: {_names(batches)}")
         world = self.trainer.world_size
         trained = [p for p in self.model.parameters() if p.grad is not None]
         for p in trained:
             assert p.grad is not None
             p.grad.mul_(world / count)  # DDP has averaged over ranks already
-        torch.nn.utils.clip_grad_norm_(trained, self.clip)
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.clip or math.inf)
+        if not bool(torch.isfinite(norm)):
+            raise DataError(
+                f"the gradient of step {self.global_step} is not finite; nothing was changed by it. "
+                f"Look at these utterances, or lower train.learning_rate: {_names(batches)}"
+            )
         optimizer.step()
         self.elapsed += time.monotonic() - self._tick
         self._tick = time.monotonic()
         names = {name for _, _, parts in outputs for name in parts}
-        local = sum(c for _, c, _ in outputs)
+        local = max(sum(c for _, c, _ in outputs), 1)
         loss = float(sum(t for t, _, _ in outputs)) / local
         sums = {name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in sorted(names)}
         self.log("loss", loss, prog_bar=True)
@@ -139,7 +149,8 @@ class ImitationModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the development loss; looking at it does not count as training time."""
         if not self.trainer.sanity_checking and self._validation:
-            loss = float(sum(t for t, _ in self._validation)) / sum(c for _, c in self._validation)
+            count = max(sum(c for _, c in self._validation), 1)
+            loss = float(sum(t for t, _ in self._validation)) / count
             self.log("dev_loss", loss, prog_bar=True)
             self.write_log({"validation": {"loss": loss}})
         self._validation.clear()
@@ -165,3 +176,7 @@ class ImitationModule(pl.LightningModule):
         if self.trainer.world_size == 1:
             return count
         return int(self.trainer.strategy.reduce(torch.tensor(float(count), device=self.device), reduce_op="sum"))
+
+
+def _names(batches: list[Batch]) -> str:
+    return ", ".join(name for batch in batches for name in batch.ids)
