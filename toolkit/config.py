@@ -114,6 +114,8 @@ class TrainConfig:
     """share of the steps in which the learning rate rises"""
     clip: float = 1.0
     """norm to which gradients are clipped; 0 does not clip"""
+    anchor: float = 0.0
+    """weight of CTC on the transcripts beside the recipe's loss; for adapters that emit tokens"""
     validate_every: int = 100
     """steps between two looks at the development set (and two checkpoints)"""
     validation_utterances: int = 48

@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=8 recipe=mtbi full=false
 . ../../tools/parse_options.sh
 . ./path.sh
-sizes=(--conf mini/conf/demo --warm-minutes 9 --minutes 6) name=demo
+sizes=(--conf mini/conf/demo --warm-minutes 7 --minutes 6) name=demo
 [[ $full == true ]] && sizes=(--conf mini/conf/mini) name=mini
 
 echo "Making a speech LLM by behaviour imitation: Whisper tiny.en + SmolLM2-135M-Instruct, recipe $recipe."

@@ -29,6 +29,7 @@ from toolkit.stages.imitate import TextLLM, asked_examples, split_examples, spre
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.progress import say
 from toolkit.stages.training_bar import TrainingBar
+from toolkit.training.anchor import AnchoredLoss
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
 from toolkit.types import Batch, Example
@@ -54,6 +55,8 @@ def run(config: Config) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
     loss = LOSSES.build(config.loss)
+    if config.train.anchor and "student" in loss.needs:
+        loss = AnchoredLoss(loss, config.train.anchor)
     llm = text_llm(config, model.decoder)
     training = training_examples(config, llm, loss)
     if isinstance(model.adapter, TokenAdapter):
