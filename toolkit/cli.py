@@ -106,7 +106,7 @@ def _guarded(name: str, run: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"toolkit {name}: {error}; what was there before is intact", file=sys.stderr)
+        print(f"toolkit {name}: {error}", file=sys.stderr)
         return 1
     return result if isinstance(result, int) else 0
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from toolkit.errors import StaleCacheError
+from toolkit.errors import DataError, StaleCacheError
 
 _META = "meta.json"
 
@@ -78,5 +78,7 @@ class FrameCache:
         try:
             save_file(shard, temporary)
             os.replace(temporary, self.folder / f"{number:05d}.safetensors")
+        except SafetensorError as error:  # such as a full disk
+            raise DataError(f"cannot write {temporary}: {error}; the shards that are there are intact") from error
         finally:
             temporary.unlink(missing_ok=True)

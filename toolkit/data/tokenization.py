@@ -17,6 +17,8 @@ SLOT = "{speech}"
 """stands in a prompt where the utterance goes"""
 _MARK = "\ue000"
 """a private-use character, so that nothing a user writes can be taken for the slot"""
+_DATE = "01 Jan 2025"
+"""for templates that tell the model the date: a prompt must not change from day to day"""
 
 
 def check_prompt(prompt: str) -> str:
@@ -45,7 +47,7 @@ class ChatTokenizer:
         self.system = system
         if self._tokenizer.chat_template is None:
             raise DataError(f"decoder '{model}' has no chat template: name an instruction-tuned model")
-        self.end_of_turn = int(self._tokenizer.eos_token_id)
+        self.end_of_turn = self._end_of_turn()
         self._frame = lru_cache(maxsize=4096)(self._render)
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -92,12 +94,23 @@ class ChatTokenizer:
             answer = (*answer, self.end_of_turn)
         return (*self.question(example.prompt, plan), TokenPiece(answer, supervised=True))
 
+    def _end_of_turn(self) -> int:
+        """Return the token that the template puts after an answer; some models' end of text is another one."""
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        text = self._tokenizer.apply_chat_template(turns, tokenize=False, date_string=_DATE)
+        after = self.encode(text.split(_MARK)[1])
+        if after and after[0] in self._tokenizer.added_tokens_decoder:
+            return after[0]
+        return int(self._tokenizer.eos_token_id)
+
     def _render(self, prompt: str) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
         """Return the tokens before the utterance, the space that goes with it, and the tokens after it."""
         messages = [{"role": "user", "content": prompt.replace(SLOT, _MARK)}]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, date_string=_DATE
+        )
         before, after = text.split(_MARK)
         space = " " if before.endswith(" ") else ""
         return self.encode(before.removesuffix(" ")), space, self.encode(after)

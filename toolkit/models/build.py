@@ -12,6 +12,11 @@ from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, Adapter, Decoder, E
 from toolkit.models.speech_llm import SpeechLLM
 
 
+def best_device() -> torch.device:
+    """Return where to run a model that is not being trained: the first accelerator there is, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def build_encoder(options: Mapping[str, Any]) -> Encoder:
     """Build a frozen encoder."""
     encoder = ENCODERS.build(options)

@@ -8,6 +8,7 @@ from toolkit.config import load_config
 from toolkit.data.audio import load_audio
 from toolkit.data.tokenization import check_prompt
 from toolkit.errors import DataError
+from toolkit.models.build import best_device
 from toolkit.stages.decode import trained_model
 from toolkit.stages.imitate import text_llm
 from toolkit.stages.paths import CONFIG
@@ -42,4 +43,4 @@ def answer(exp_dir: Path, audio: Path, prompt: str) -> str:
         sequences=(llm.tokenizer.question(prompt, (SpeechSegment(0.0, duration),)),),
         audio=Padded.of([samples]),
     )
-    return llm.tokenizer.decode(model.generate(batch, llm.options)[0])
+    return llm.tokenizer.decode(model.generate(batch.to(best_device()), llm.options)[0])

@@ -19,7 +19,7 @@ from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import fingerprint
 from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
-from toolkit.models.build import build_model
+from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
 from toolkit.stages.hypotheses import Row, other_of, write_rows
@@ -79,8 +79,7 @@ def trained_model(config: Config) -> SpeechLLM:
     """Build the model of a configuration and load what was trained of it."""
     model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
     load_checkpoint(model, checkpoint_folder(config))
-    model.eval()
-    return model
+    return model.to(best_device()).eval()
 
 
 def _listen(
@@ -114,7 +113,7 @@ def answer_speech(model: SpeechLLM, llm: TextLLM, questions: Seq[Question], cach
         sequences=tuple(llm.tokenizer.question(q.prompt, (SpeechSegment(0.0, q.duration),)) for q in questions),
         frames=Padded.of([cache[q.text] for q in questions]),
     )
-    tokens = model.generate(batch, llm.options)
+    tokens = model.generate(batch.to(best_device()), llm.options)
     return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
 
 

@@ -16,7 +16,7 @@ from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import fingerprint
 from toolkit.errors import DataError
 from toolkit.interfaces import Encoder
-from toolkit.models.build import build_encoder
+from toolkit.models.build import best_device, build_encoder
 from toolkit.stages.paths import SPLITS, SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Padded
@@ -24,7 +24,7 @@ from toolkit.types import Padded
 
 def run(config: Config) -> dict[str, int]:
     """Encode every split that is prepared; what is there already is kept. Returns utterances by split."""
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder).to(best_device())
     done = {}
     for split in SPLITS:
         path = cuts_path(config, split)
@@ -62,6 +62,6 @@ def _encode(encoder: Encoder, cuts: list[Any], batch_size: int) -> Iterator[tupl
     """Encode in order of length, so that batch mates pad little."""
     for start in range(0, len(cuts), batch_size):
         batch = cuts[start : start + batch_size]
-        audio = Padded.of([load_cut_audio(cut, encoder.sampling_rate) for cut in batch])
+        audio = Padded.of([load_cut_audio(cut, encoder.sampling_rate) for cut in batch]).to(best_device())
         for cut, row in zip(batch, encoder(audio).unpad(), strict=True):
-            yield cut.id, row
+            yield cut.id, row.cpu()

@@ -20,7 +20,7 @@ from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
 from toolkit.interfaces import Decoder
-from toolkit.models.build import build_decoder
+from toolkit.models.build import best_device, build_decoder
 from toolkit.models.splice import splice
 from toolkit.stages.hypotheses import other_of
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
@@ -56,7 +56,7 @@ class TextLLM:
 
 def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
     """Build the text side of the decoder that is configured."""
-    decoder = decoder or build_decoder(config.decoder)
+    decoder = decoder or build_decoder(config.decoder).to(best_device())
     tokenizer = ChatTokenizer(config.decoder["model"], config.system)
     probe = tokenizer.question("a {speech} b", (TextSegment("c"),))
     key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder)

@@ -13,6 +13,7 @@ import torch
 
 from toolkit.assets.locate import locate
 from toolkit.data.cuts import load_cut_audio
+from toolkit.models.build import best_device
 from toolkit.stages.paths import SUMMARY
 from toolkit.stages.progress import bar, say
 
@@ -45,7 +46,9 @@ def recognise(cuts: Seq[Any], model: str, folder: Path) -> dict[str, str]:
         )
 
         place = locate(model)
-        whisper: Any = WhisperForConditionalGeneration.from_pretrained(place, dtype=torch.float32).eval()
+        whisper: Any = (
+            WhisperForConditionalGeneration.from_pretrained(place, dtype=torch.float32).eval().to(best_device())
+        )
         tokenizer: Any = WhisperTokenizerFast.from_pretrained(place)
         extractor = WhisperFeatureExtractor(feature_size=whisper.config.num_mel_bins)
         with bar("recognise", len(todo)) as progress:
@@ -53,7 +56,7 @@ def recognise(cuts: Seq[Any], model: str, folder: Path) -> dict[str, str]:
                 batch = todo[start : start + BATCH]
                 audio = [load_cut_audio(cut, 16000).numpy() for cut in batch]
                 mel = extractor(audio, sampling_rate=16000, return_tensors="pt").input_features
-                tokens = whisper.generate(mel, do_sample=False, num_beams=1)
+                tokens = whisper.generate(mel.to(best_device()), do_sample=False, num_beams=1)
                 for cut, text in zip(batch, tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):
                     known[cut.id] = text.strip()
                 temporary = path.with_suffix(".tmp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import warnings
 from dataclasses import asdict
@@ -61,21 +62,18 @@ def run(config: Config) -> Path:
     training = training_examples(config, llm, loss)
     if isinstance(model.adapter, TokenAdapter):
         attach_tokens(model, transcript_tokens(training, llm.tokenizer))
-    log, resume = Path(config.exp_dir) / LOG, out / "last.ckpt"
-    if not resume.exists():
-        log.unlink(missing_ok=True)
     if config.train.init_from:
         load_checkpoint(model, Path(config.train.init_from))
-        before = Path(config.train.init_from).parent / LOG
-        if before.exists() and not log.exists():
-            shutil.copyfile(before, log)  # so that the report shows the whole way
-    save_config(config, out / CONFIG)
+    trainer, resume = _trainer(config, out), out / "last.ckpt"
+    if trainer.is_global_zero:
+        save_config(config, out / CONFIG)
+        if not resume.exists():
+            _begin_log(config)
     module = _module(config, model, loss)
     start = torch.load(resume, weights_only=True)["global_step"] if resume.exists() else 0
     if start:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
-    trainer = _trainer(config, out)
     steps = StepStream(
         training, _collator(config, llm.tokenizer, model, loss, "train"), config.train.batch_size,
         config.train.micro_batch_size, (start, config.train.steps), config.seed,
@@ -91,6 +89,15 @@ def run(config: Config) -> Path:
         (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
         resume.unlink(missing_ok=True)
     return out
+
+
+def _begin_log(config: Config) -> None:
+    """Begin the log of a new training with that of what it starts from, so that the report shows the whole way."""
+    log = Path(config.exp_dir) / LOG
+    log.unlink(missing_ok=True)
+    before = Path(config.train.init_from).parent / LOG
+    if config.train.init_from and before.exists():
+        shutil.copyfile(before, log)
 
 
 def _check_same(config: Config, out: Path) -> None:
@@ -239,10 +246,16 @@ def _trainer(config: Config, out: Path) -> Any:
     # The stream of steps starts where the checkpoint stands, by itself.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     every = config.train.validate_every
+    # Processes are started by torchrun, which says how many; Lightning must not start more by itself.
+    world, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if config.train.batch_size % world:
+        raise ConfigError(f"train.batch_size={config.train.batch_size} does not divide among {world} processes")
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(
         accelerator="auto",
-        devices="auto",
+        devices=here,
+        num_nodes=world // here,
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         max_steps=config.train.steps,
         max_epochs=-1,
         val_check_interval=every,

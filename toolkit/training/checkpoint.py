@@ -39,6 +39,8 @@ def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None
     try:
         save_file(state, temporary, metadata)
         os.replace(temporary, folder / WEIGHTS)
+    except SafetensorError as error:  # such as a full disk
+        raise CheckpointError(f"cannot write {temporary}: {error}; an earlier checkpoint is intact") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -138,6 +138,8 @@ class ImitationModule(pl.LightningModule):
                 "parts": {name: value / local for name, value in sums.items()},
             }
         )
+        if self.max_seconds:  # one clock for all ranks, or they would end at different steps
+            self.elapsed = self.trainer.strategy.broadcast(self.elapsed)
         if self.max_seconds and self.elapsed >= self.max_seconds:
             self.trainer.should_stop = True
 
