@@ -18,7 +18,6 @@ import yaml
 from toolkit.data.tokenization import check_prompt
 from toolkit.errors import ConfigError, DataError, unknown_name
 
-GROUPS = ("seen_wording", "held_out_wording", "held_out_task")
 TRANSCRIBE = "transcribe"
 _KEYS = {"name", "family", "held_out", "target", "choices", "wordings"}
 

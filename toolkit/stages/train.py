@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,17 +162,9 @@ def answered(
                 )
             target, complete = answer.text, answer.complete
         if target:
-            joined.append(
-                Example(
-                    example.id,
-                    example.duration,
-                    example.transcript,
-                    example.words,
-                    request.prompt,
-                    target,
-                    complete,
-                )
-            )
+            joined.append(replace(example, prompt=request.prompt, response=target, response_complete=complete))
+    if empty := len(requests) - len(joined):
+        say(f"train: {empty} of {len(requests)} {split} requests are left out: the LLM's answer to them is empty")
     return joined
 
 
@@ -279,6 +271,8 @@ def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     hours = sum(example.duration for example in {e.id: e for e in training}.values()) / 3600
+    if without := sum(not example.words for example in training):
+        say(f"train: {without} of {len(training)} examples have no word times: plain speech, and nothing to align")
     limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
     say(
         f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "
