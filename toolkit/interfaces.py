@@ -128,18 +128,20 @@ class Decoder(nn.Module, ABC):
         """Look up input embeddings: (n,) -> (n, D)."""
 
     @abstractmethod
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], text: int = 0) -> Outputs:
+    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], prefixes: Seq[tuple[int, ...]] = ()) -> Outputs:
         """Run the model and score only where asked.
 
         Args:
             sequences: B rows of embeddings (n_i, D).
             positions: B index tensors; row i is scored at its `positions[i]`. M in total.
-            text: so many embeddings at the head of every row are text, which no gradient needs to pass; where
-                they are the same for all rows they may be run once.
+            prefixes: the token ids that each row opens with, such as its prompt up to the speech; no gradient
+                needs to pass them, and for rows that open alike they may be run once. Empty: not known.
         """
 
     @abstractmethod
-    def generate(self, sequences: Seq[Tensor], options: GenerationOptions) -> list[list[int]]:
+    def generate(
+        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]] = ()
+    ) -> list[list[int]]:
         """Continue each row of embeddings (n_i, D) greedily; return new tokens, end token excluded.
 
         A row that ends by itself is shorter than `max_new_tokens`; one that was cut has exactly as many.

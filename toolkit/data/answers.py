@@ -68,12 +68,12 @@ class AnswerStore:
         return self._answers.get(question.key(self.max_new_tokens))
 
     def missing(self, questions: Seq[Question]) -> list[Question]:
-        """Return the questions that have no answer yet, each once, longest first.
+        """Return the questions that have no answer yet, each once: by prompt, so that batches can share it.
 
         Long ones first: if memory is too small, one learns it at once; and batches are even.
         """
         unknown = {q.key(self.max_new_tokens): q for q in questions if self.get(q) is None}
-        return sorted(unknown.values(), key=lambda q: (-q.cost, q.prompt, q.text))
+        return sorted(unknown.values(), key=lambda q: (-len(q.prompt), q.prompt, -q.cost, q.text))
 
     def fill(self, questions: Seq[Question], generate: Generate, batch_size: int) -> Iterator[int]:
         """Generate and keep what is missing, batch by batch; yields the number of answers of each batch."""

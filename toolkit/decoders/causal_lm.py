@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -43,21 +44,24 @@ class CausalLMDecoder(Decoder):
         """Look up input embeddings: (n,) -> (n, D)."""
         return self.lm.get_input_embeddings()(token_ids)  # type: ignore[no-any-return]
 
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], text: int = 0) -> Outputs:
+    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], prefixes: Seq[tuple[int, ...]] = ()) -> Outputs:
         """Run rows padded on the right and score only the M positions asked."""
-        shared = _shared_prefix(sequences, min([text, *(int(p.min()) for p in positions if len(p))]))
-        hidden = self._start(sequences, shared, left=False)[0].last_hidden_state
+        if any(len(p) and int(p.min()) < len(prefix) for p, prefix in zip(positions, prefixes, strict=False)):
+            prefixes = ()
+        state, _, _, skipped = self._start(sequences, prefixes, left=False)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
-        chosen = hidden[rows, torch.cat(list(positions)) - shared]
+        chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
         return Outputs(self._score(chosen), chosen)
 
     @torch.no_grad()
-    def generate(self, sequences: Seq[Tensor], options: GenerationOptions) -> list[list[int]]:
+    def generate(
+        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]] = ()
+    ) -> list[list[int]]:
         """Continue rows padded on the left, greedily; rows that have ended leave the batch."""
         answers: list[list[int]] = [[] for _ in sequences]
         alive = list(range(len(sequences)))
         stop = set(options.eos_token_ids)
-        state, mask, position = self._start(sequences, _shared_prefix(sequences, max(map(len, sequences))), left=True)
+        state, mask, position, _ = self._start(sequences, prefixes, left=True)
         position = position[:, -1:]
         for step in range(options.max_new_tokens):
             tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
@@ -79,29 +83,42 @@ class CausalLMDecoder(Decoder):
             state = self._run(self.embed(tokens)[:, None], mask, position, past_key_values=cache, use_cache=True)
         return answers
 
-    def _start(self, sequences: Seq[Tensor], shared: int, *, left: bool) -> tuple[Any, Tensor, Tensor]:
-        """Run whole rows, their first `shared` embeddings once for all.
+    def _start(
+        self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], *, left: bool
+    ) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """Run whole rows: what all open with once, each different prefix once, then the rest of every row.
 
-        The shared part is text, so nothing that is trained is behind it and it needs no gradient.
+        A prefix is text, so nothing that is trained is behind it and it needs no gradient.
 
         Returns:
-            the model's output past the shared part, the mask (B, shared + N) and the positions (B, N).
+            the model's output past the prefixes, the mask (B, P + N), the positions (B, N), and the length (B,)
+            of each row's prefix, which is not in the output.
         """
-        values, mask, positions = _pad([row[shared:] for row in sequences], left=left)
-        cache: dict[str, Any] = {"use_cache": left}
-        if shared:
-            ones = mask.new_ones(len(sequences), shared)
-            mask, positions = torch.cat([ones, mask], dim=1), positions + shared
-            with torch.no_grad():
-                prefix = self._run(
-                    sequences[0][None, :shared],
-                    ones[:1],
-                    torch.arange(shared, device=mask.device)[None],
-                    use_cache=True,
-                ).past_key_values
-            prefix.batch_repeat_interleave(len(sequences))
-            cache = {"past_key_values": prefix, "use_cache": True}
-        return self._run(values, mask, positions, **cache), mask, positions
+        device = sequences[0].device
+        common = _common(prefixes) if len(sequences) > 1 else 0
+        if not common:
+            values, mask, positions = _pad(sequences, left=left)
+            state = self._run(values, mask, positions, use_cache=left)
+            return state, mask, positions, torch.zeros(len(sequences), dtype=torch.long, device=device)
+        different = list(dict.fromkeys(prefixes))
+        which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
+        lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
+        with torch.no_grad():
+            ones = torch.ones(len(different), common, dtype=torch.long, device=device)
+            state = self._run(sequences[0][None, :common], ones[:1], ones[:1].cumsum(1) - 1, use_cache=True)
+            state.past_key_values.batch_repeat_interleave(len(different))
+            heads = [sequences[prefixes.index(prefix)][common : len(prefix)] for prefix in different]
+            opening = ones
+            if max(map(len, heads)):
+                values, mask, positions = _pad(heads, left=False)
+                opening, cache = torch.cat([ones, mask], dim=1), state.past_key_values
+                state = self._run(values, opening, positions + common, past_key_values=cache, use_cache=True)
+            cache = state.past_key_values
+            cache.batch_select_indices(which)
+        values, mask, positions = _pad([row[n:] for row, n in zip(sequences, lengths, strict=True)], left=left)
+        mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
+        state = self._run(values, mask, positions, past_key_values=cache, use_cache=True)
+        return state, mask, positions, lengths
 
     def _run(self, embeddings: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:
         return self.lm.base_model(
@@ -123,16 +140,13 @@ class CausalLMDecoder(Decoder):
         return torch.tanh(logits / cap) * cap if cap else logits
 
 
-def _shared_prefix(sequences: Seq[Tensor], limit: int) -> int:
-    """Return how many leading embeddings, `limit` at most, are the same in all rows; something is left of each."""
-    limit = min(limit, *(len(row) - 1 for row in sequences))
-    if len(sequences) < 2 or limit <= 0:
+def _common(prefixes: Seq[tuple[int, ...]]) -> int:
+    """Return how many tokens all prefixes begin with."""
+    if not prefixes:
         return 0
-    first = sequences[0][:limit]
-    same = torch.ones(limit, dtype=torch.bool, device=first.device)
-    for row in sequences[1:]:
-        same &= (row[:limit] == first).all(-1)
-    return int(same.long().cumprod(0).sum())
+    low, high = min(prefixes), max(prefixes)  # of sorted prefixes, these two differ first
+    same = (a == b for a, b in zip(low, high, strict=False))
+    return sum(takewhile(bool, same))
 
 
 def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -98,11 +98,12 @@ class SpeechLLM(nn.Module):
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
         """Answer each row of the batch greedily."""
         rows = self.rows(self.frames(batch), batch.sequences)
-        return self.decoder.generate([row.embeddings for row in rows], options)
+        return self.decoder.generate([row.embeddings for row in rows], options, [row.prefix for row in rows])
 
     def _decode(self, rows: Seq[Spliced]) -> Outputs:
-        text = min(row.text for row in rows)
-        return self.decoder.outputs([row.embeddings for row in rows], [row.positions for row in rows], text)
+        return self.decoder.outputs(
+            [row.embeddings for row in rows], [row.positions for row in rows], [row.prefix for row in rows]
+        )
 
     def _span_outputs(self, frames: Padded, batch: Batch) -> SpanOutputs:
         if not isinstance(self.adapter, TokenAdapter):

@@ -26,8 +26,8 @@ class Spliced:
     """(m,) where the decoder is scored: the position before each supervised token"""
     targets: Tensor
     """(m,) the supervised tokens"""
-    text: int
-    """embeddings before the first speech"""
+    prefix: tuple[int, ...]
+    """the token ids it opens with, if that is unsupervised text: the prompt up to the utterance"""
 
 
 def frame_range(segment: SpeechSegment, frame_shift: float, length: int) -> tuple[int, int]:
@@ -108,10 +108,8 @@ def splice(
         positions: list[int] = []
         targets: list[int] = []
         length = 0
-        text: int | None = None
         for piece in sequence:
             if isinstance(piece, SpeechSegment):
-                text = length if text is None else text
                 pieces.append(next(rest).to(embedded.dtype))
             else:
                 pieces.append(embedded[used : used + len(piece.token_ids)])
@@ -127,10 +125,16 @@ def splice(
                 torch.cat(pieces),
                 torch.tensor(positions, dtype=torch.long, device=device),
                 torch.tensor(targets, dtype=torch.long, device=device),
-                length if text is None else text,
+                _prefix(sequence),
             )
         )
     return rows
+
+
+def _prefix(sequence: Sequence) -> tuple[int, ...]:
+    """Return the tokens of the first piece, if it is text that nothing is learnt from and more follows."""
+    first = sequence[0]
+    return first.token_ids if isinstance(first, TokenPiece) and not first.supervised and len(sequence) > 1 else ()
 
 
 def align_labels(labels: Seq[Tensor], times: Seq[Tensor], logits: Padded, step: float) -> Tensor:

@@ -45,7 +45,7 @@ class TextLLM:
         sequences = [self.tokenizer.question(q.prompt, (TextSegment(q.text),)) for q in questions]
         device = next(self.decoder.parameters()).device
         rows = splice(sequences, [], self.decoder.embed, device)
-        tokens = self.decoder.generate([row.embeddings for row in rows], self.options)
+        tokens = self.decoder.generate([row.embeddings for row in rows], self.options, [row.prefix for row in rows])
         return [Answer(self.tokenizer.decode(t), len(t) < self.max_new_tokens) for t in tokens]
 
     @property

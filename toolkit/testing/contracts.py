@@ -120,15 +120,15 @@ def check_decoder(name: str, **options: Any) -> None:
     _law(together.logits.shape == (6, decoder.vocabulary_size), name, "logits are at the positions asked")
     _same([together.logits], [torch.cat([a.logits for a in alone])], name, "training: a batch is its rows alone")
     _same([together.hidden], [torch.cat([a.hidden for a in alone])], name, "hidden states are too")
-    common = decoder.embed(torch.randint(2, decoder.vocabulary_size, (6,), generator=generator))
-    rows = [*rows, *(torch.cat([common, row]) for row in rows)]
+    heads = [tuple(range(2, 8)), (2, 3, 5), tuple(range(2, 8))]
+    rows = [*rows, *(torch.cat([decoder.embed(torch.tensor(h)), row]) for h, row in zip(heads, rows, strict=True))]
     with torch.no_grad():
-        later = [p + 6 for p in positions]
-        shared = decoder.outputs(rows[3:], later, text=6)
+        later = [p + len(h) for p, h in zip(positions, heads, strict=True)]
+        shared = decoder.outputs(rows[3:], later, heads)
         alone = [decoder.outputs([r], [p]) for r, p in zip(rows[3:], later, strict=True)]
-    _same([shared.logits], [torch.cat([a.logits for a in alone])], name, "a shared prefix changes nothing")
+    _same([shared.logits], [torch.cat([a.logits for a in alone])], name, "shared prefixes change nothing")
     generation = GenerationOptions(8, (1,))
-    prefixed = decoder.generate(rows[3:], generation)
+    prefixed = decoder.generate(rows[3:], generation, heads)
     _law(prefixed == [decoder.generate([row], generation)[0] for row in rows[3:]], name, "nor in generation")
     tokens = decoder.generate(rows, generation)
     _law(
