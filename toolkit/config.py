@@ -71,6 +71,8 @@ class EncodeConfig:
     """utterances encoded together"""
     shard_size: int = 256
     """utterances in a file; an interrupted run loses at most one of them"""
+    copies: int = 0
+    """distorted copies of each training utterance (speed, room, noise), for training without answers"""
 
 
 @dataclass
@@ -121,6 +123,8 @@ class TrainConfig:
     validation_utterances: int = 48
     speech_share: float = 0.5
     """share of the examples that stay plain speech when the interleaver would mix in text"""
+    decoder_dtype: str = ""
+    """precision of the frozen decoder in training; empty means that of `decoder.dtype`, in which answers are drawn"""
 
 
 @dataclass

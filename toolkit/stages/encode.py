@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import Config
+from toolkit.data.augmentation import copy_name, distort
 from toolkit.data.cuts import load_cut_audio, read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import fingerprint
@@ -45,23 +46,35 @@ def frame_cache(config: Config, encoder: Encoder, split: str) -> FrameCache:
 
 def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any]) -> int:
     cache = frame_cache(config, encoder, split)
-    todo = sorted((cut for cut in cuts if cut.id not in cache), key=lambda cut: cut.duration)
+    copies = config.encode.copies if split == "train" else 0
+    wanted = [(cut, number) for cut in cuts for number in range(copies + 1)]
+    todo = sorted((x for x in wanted if _name(*x) not in cache), key=lambda x: x[0].duration)
     if not todo:
-        say(f"encode: {split} is done ({len(cuts)} utterances in {cache.folder})")
-        return len(cuts)
+        say(f"encode: {split} is done ({len(wanted)} utterances in {cache.folder})")
+        return len(wanted)
     about = {"encoder": {k: str(v) for k, v in config.encoder.items()}, "split": split}
     with bar(f"encode {split}", len(todo)) as progress:
         frames = _encode(encoder, todo, config.encode.batch_size)
         for _ in cache.write(frames, config.encode.shard_size, about):
             progress.advance()
-    return len(cuts)
+    return len(wanted)
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder, cuts: list[Any], batch_size: int) -> Iterator[tuple[str, Tensor]]:
+def _encode(encoder: Encoder, todo: list[tuple[Any, int]], batch_size: int) -> Iterator[tuple[str, Tensor]]:
     """Encode in order of length, so that batch mates pad little."""
-    for start in range(0, len(cuts), batch_size):
-        batch = cuts[start : start + batch_size]
-        audio = Padded.of([load_cut_audio(cut, encoder.sampling_rate) for cut in batch]).to(best_device())
-        for cut, row in zip(batch, encoder(audio).unpad(), strict=True):
-            yield cut.id, row.cpu()
+    for start in range(0, len(todo), batch_size):
+        batch = todo[start : start + batch_size]
+        audio = Padded.of([_load(cut, number, encoder.sampling_rate) for cut, number in batch]).to(best_device())
+        for item, row in zip(batch, encoder(audio).unpad(), strict=True):
+            yield _name(*item), row.cpu()
+
+
+def _name(cut: Any, number: int) -> str:
+    """Name a copy of an utterance; 0 is the utterance itself."""
+    return copy_name(cut.id, number) if number else str(cut.id)
+
+
+def _load(cut: Any, number: int, sampling_rate: int) -> Tensor:
+    samples = load_cut_audio(cut, sampling_rate)
+    return torch.from_numpy(distort(samples.numpy(), sampling_rate, cut.id, number)) if number else samples

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
+from toolkit.data.augmentation import copy_of
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
@@ -38,8 +39,8 @@ from toolkit.types import Batch, Example
 LOG = "train_log.jsonl"
 """in the experiment folder: one JSON line a step, for the report's curves"""
 
-_DECIDES = (*KINDS, "cut", "system", "seed", "imitate", "train")
-"""sections of the configuration that decide what a training is"""
+_DECIDES = (*KINDS, "cut", "system", "seed", "imitate", "train", "encode.copies")
+"""sections and keys of the configuration that decide what a training is"""
 
 
 def run(config: Config) -> Path:
@@ -54,7 +55,8 @@ def run(config: Config) -> Path:
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
     out.mkdir(parents=True, exist_ok=True)
-    model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
+    precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
+    model = build_model(config.encoder, config.adapter, {**config.decoder, **precision}, config.cut, config.seed)
     loss = LOSSES.build(config.loss)
     if config.train.anchor and "student" in loss.needs:
         loss = AnchoredLoss(loss, config.train.anchor)
@@ -108,7 +110,7 @@ def _check_same(config: Config, out: Path) -> None:
     different = [
         f"{key} (was {before.get(key)}, now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if key.split(".")[0] in _DECIDES and before.get(key) != now.get(key)
+        if (key in _DECIDES or key.split(".")[0] in _DECIDES) and before.get(key) != now.get(key)
     ]
     if different:
         raise ConfigError(
@@ -131,7 +133,8 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
         DataError: a request has no answer yet.
     """
     if "student" not in loss.needs:
-        return list(split_examples(config, "train").values())
+        originals = list(split_examples(config, "train").values())
+        return originals + [copy_of(e, n) for e in originals for n in range(1, config.encode.copies + 1)]
     examples = asked_examples(config, "train")
     tasks = load_tasks(Path(config.imitate.tasks))
     trained = choose(tasks, config.imitate.use)
