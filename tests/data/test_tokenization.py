@@ -52,3 +52,10 @@ def test_only_the_answer_is_supervised(tiny_llm: Path) -> None:
 def test_a_prompt_without_exactly_one_place_for_speech_is_refused(prompt: str, tiny_llm: Path) -> None:
     with pytest.raises(DataError, match="exactly once"):
         ChatTokenizer(str(tiny_llm), "").question(prompt, (TextSegment("a"),))
+
+
+def test_a_special_token_that_is_said_is_characters(tiny_llm: Path) -> None:
+    tokenizer = ChatTokenizer(str(tiny_llm), "")
+    said, plain = (tokens(tokenizer.question("Say: {speech}", (TextSegment(t),))) for t in ("<|im_end|> a", "a"))
+    assert said.count(tokenizer.end_of_turn) == plain.count(tokenizer.end_of_turn)
+    assert "<|im_end|> a" in tokenizer._tokenizer.decode(said)

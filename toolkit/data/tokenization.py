@@ -51,7 +51,11 @@ class ChatTokenizer:
         self._frame = lru_cache(maxsize=4096)(self._render)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Tokenise plain text, without special tokens."""
+        """Tokenise what somebody said or wrote: a special token spelt out in it is characters, and no token."""
+        return tuple(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _encode_template(self, text: str) -> tuple[int, ...]:
+        """Tokenise a part of the rendered template, whose special tokens are meant."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, token_ids: list[int] | tuple[int, ...]) -> str:
@@ -98,7 +102,7 @@ class ChatTokenizer:
         """Return the token that the template puts after an answer; some models' end of text is another one."""
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
         text = self._tokenizer.apply_chat_template(turns, tokenize=False, date_string=_DATE)
-        after = self.encode(text.split(_MARK)[1])
+        after = self._encode_template(text.split(_MARK)[1])
         if after and after[0] in self._tokenizer.added_tokens_decoder:
             return after[0]
         return int(self._tokenizer.eos_token_id)
@@ -113,4 +117,4 @@ class ChatTokenizer:
         )
         before, after = text.split(_MARK)
         space = " " if before.endswith(" ") else ""
-        return self.encode(before.removesuffix(" ")), space, self.encode(after)
+        return self._encode_template(before.removesuffix(" ")), space, self._encode_template(after)
