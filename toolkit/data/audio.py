@@ -108,10 +108,14 @@ def resample(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np
     """Convert (samples,) from `rate` to `wanted` Hz with a polyphase filter; said once per pair of rates."""
     if rate == wanted:
         return samples
+    _say_once(f"audio at {rate} Hz is resampled to {wanted} Hz")
+    return stretch(samples, Fraction(wanted, rate))
+
+
+def stretch(samples: NDArray[np.float32], ratio: Fraction) -> NDArray[np.float32]:
+    """Resample (n,) to (ceil(n * ratio),) samples; at an unchanged rate that is 1 / ratio times the speed."""
     from scipy.signal import resample_poly
 
-    _say_once(f"audio at {rate} Hz is resampled to {wanted} Hz")
-    ratio = Fraction(wanted, rate)
     return np.asarray(resample_poly(samples, ratio.numerator, ratio.denominator), dtype=np.float32)
 
 

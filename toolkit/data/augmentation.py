@@ -8,10 +8,12 @@ what synthesised or read speech has none of (Ko et al. 2017).
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.audio import stretch
 from toolkit.data.tasks import seeded
 from toolkit.types import Example, Word
 
@@ -37,17 +39,16 @@ def copy_of(example: Example, number: int) -> Example:
 
 def distort(samples: NDArray[np.float32], rate: int, name: str, number: int) -> NDArray[np.float32]:
     """Return copy `number` of utterance `name`: (samples,) at `rate` Hz -> (samples / speed,)."""
-    from scipy.signal import fftconvolve, resample_poly
-
     rng = np.random.default_rng(seeded(name, number, "room").getrandbits(64))
-    heard = resample_poly(samples, 100, round(100 * _speed(name, number)))
+    heard = stretch(samples, Fraction(100, round(100 * _speed(name, number)))).astype(np.float64)
     # A direct path, then noise that dies away: what is left of a room when its geometry is forgotten.
     decay = rng.uniform(*DECAY)
     time = np.arange(round(decay * rate)) / rate
     room = rng.standard_normal(len(time)) * np.exp(-6.9 * time / decay)
     room *= rng.uniform(0.1, 0.7) / max(np.sqrt(np.sum(room**2)), 1e-9)
     room[0] = 1.0
-    heard = fftconvolve(heard, room)[: len(heard)]
+    size = len(heard) + len(room)
+    heard = np.fft.irfft(np.fft.rfft(heard, size) * np.fft.rfft(room, size), size)[: len(heard)]
     noise = _coloured(rng, len(heard), rng.uniform(0.0, 1.0))
     level = np.sqrt(np.mean(heard**2)) * 10 ** (-rng.uniform(*NOISE) / 20)
     heard = heard + level * noise
