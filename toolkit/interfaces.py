@@ -24,6 +24,7 @@ __all__ = [
     "LOSSES",
     "REGISTRIES",
     "Adapter",
+    "CountingAdapter",
     "Decoder",
     "Encoder",
     "Interleaver",
@@ -91,6 +92,14 @@ class TimedAdapter(Adapter):
     def forward(self, frames: Padded) -> Padded:
         """Adapt (S, T, input_dim) to (S, U, output_dim)."""
         return self.timed(frames)[0]
+
+
+class CountingAdapter(TimedAdapter):
+    """An adapter that learns how many outputs a span has; a length loss can pull that to the transcript's."""
+
+    @abstractmethod
+    def quantities(self, frames: Padded) -> Tensor:
+        """Return how many outputs each row has before rounding, with a gradient: (S, T, input_dim) -> (S,)."""
 
 
 class TokenAdapter(TimedAdapter):
@@ -169,7 +178,7 @@ class Loss(nn.Module, ABC):
     """
 
     needs: ClassVar[frozenset[str]]
-    """of `student`, `teacher`, `spans`: the step computes these and nothing else"""
+    """of `student`, `teacher`, `spans`, `quantities`: the step computes these and nothing else"""
 
     @abstractmethod
     def forward(self, inputs: LossInputs) -> LossOutput:

@@ -167,6 +167,16 @@ class SpanOutputs:
 
 
 @dataclass(frozen=True)
+class Quantities:
+    """How many outputs an adapter gives to each utterance before rounding, and how many it should."""
+
+    found: Tensor
+    """(B,) with a gradient"""
+    wanted: Tensor
+    """(B,) tokens of the transcript"""
+
+
+@dataclass(frozen=True)
 class LossInputs:
     """Everything a loss may look at; a loss gets only what it declares in `needs`."""
 
@@ -175,6 +185,7 @@ class LossInputs:
     student: Outputs | None = None
     teacher: Outputs | None = None
     spans: SpanOutputs | None = None
+    quantities: Quantities | None = None
 
 
 @dataclass(frozen=True)

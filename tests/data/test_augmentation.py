@@ -27,10 +27,9 @@ def test_times_of_a_copy_are_those_of_its_sound(name: str) -> None:
     speed = example.duration / copy.duration
     assert 0.05 <= round(abs(speed - 1), 6) <= MOST
     assert len(distort(tone(), 16000, name, 1)) == pytest.approx(16000 * copy.duration, abs=1)
-    assert [(w.text, w.start * speed, w.end * speed) for w in copy.words] == [
-        ("one", 0.0, pytest.approx(0.4)),
-        ("two", pytest.approx(0.5), pytest.approx(1.0)),
-    ]
+    assert [word.text for word in copy.words] == ["one", "two"]
+    times = [time * speed for word in copy.words for time in (word.start, word.end)]
+    assert times == pytest.approx([0.0, 0.4, 0.5, 1.0])
     assert (copy.id, copy.transcript) == (f"{name}~1", example.transcript)
 
 

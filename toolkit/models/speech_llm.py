@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import ConfigError
-from toolkit.interfaces import Adapter, Decoder, Encoder, TimedAdapter, TokenAdapter
+from toolkit.interfaces import Adapter, CountingAdapter, Decoder, Encoder, TimedAdapter, TokenAdapter
 from toolkit.models.splice import Spliced, align_labels, cut_embeddings, cut_frames, spans_of, splice
-from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Sequence, SpanOutputs
+from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Quantities, Sequence, SpanOutputs
 
 CUTS = ("frames", "embeddings")
 
@@ -82,8 +82,9 @@ class SpeechLLM(nn.Module):
         """Compute what a loss needs, and nothing else."""
         frames = self.frames(batch)
         spans = self._span_outputs(frames, batch) if "spans" in needs else None
+        quantities = self._quantities(frames, batch) if "quantities" in needs else None
         if "student" not in needs:
-            return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans)
+            return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans, quantities=quantities)
         rows = self.rows(frames, batch.sequences)
         targets = torch.cat([row.targets for row in rows])
         teacher = None
@@ -92,7 +93,7 @@ class SpeechLLM(nn.Module):
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
             with torch.no_grad():
                 teacher = self._decode(self.rows(frames, batch.teacher_sequences))
-        return LossInputs(targets, self._decode(rows), teacher, spans)
+        return LossInputs(targets, self._decode(rows), teacher, spans, quantities)
 
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
@@ -104,6 +105,15 @@ class SpeechLLM(nn.Module):
         return self.decoder.outputs(
             [row.embeddings for row in rows], [row.positions for row in rows], [row.prefix for row in rows]
         )
+
+    def _quantities(self, frames: Padded, batch: Batch) -> Quantities:
+        if not isinstance(self.adapter, CountingAdapter):
+            raise ConfigError(
+                f"the cif_length loss needs an adapter that counts its outputs (adapter=cif); "
+                f"{type(self.adapter).__name__} does not"
+            )
+        assert batch.transcripts is not None
+        return Quantities(self.adapter.quantities(frames), batch.transcripts.lengths)
 
     def _span_outputs(self, frames: Padded, batch: Batch) -> SpanOutputs:
         if not isinstance(self.adapter, TokenAdapter):

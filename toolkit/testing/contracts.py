@@ -29,6 +29,7 @@ from toolkit.types import (
     LossInputs,
     Outputs,
     Padded,
+    Quantities,
     SpanOutputs,
     SpeechSegment,
     TextSegment,
@@ -187,7 +188,12 @@ def check_loss(name: str, **options: Any) -> None:
     _law(sum(p.count for p in parts) == output.count, name, "counts add up")
     _same([output.total], [parts[0].total + parts[1].total], name, "a batch split in two sums to the same")
     output.total.backward()
-    leaf = whole.student.logits if whole.student is not None else whole.spans.logits.values  # type: ignore[union-attr]
+    leaves = [
+        *([whole.student.logits] if whole.student else []),
+        *([whole.spans.logits.values] if whole.spans else []),
+        *([whole.quantities.found] if whole.quantities else []),
+    ]
+    leaf = leaves[0]
     _law(leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), name, "a gradient comes back")
     nothing = loss(loss_inputs(loss.needs, range(0)))
     _law(
@@ -214,7 +220,8 @@ def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:
 
     def outputs(offset: int) -> Outputs:
         logits = torch.stack([row(i + offset, 11) for i in rows]) if len(rows) else torch.zeros(0, 11)
-        return Outputs(logits.requires_grad_(), torch.zeros(len(rows), 4))
+        logits = logits.requires_grad_()
+        return Outputs(logits, 2 * logits[:, :4])
 
     spans = None
     if "spans" in needs:
@@ -223,11 +230,16 @@ def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:
         full = torch.full((len(rows),), 9), torch.full((len(rows),), 2)
         aligned = torch.tensor([[(i + j) % 7 for j in range(9)] for i in rows], dtype=torch.long).reshape(-1, 9)
         spans = SpanOutputs(Padded(logits.requires_grad_(), full[0]), Padded(labels, full[1]), aligned)
+    quantities = None
+    if "quantities" in needs:
+        found = torch.tensor([3.3 + i for i in rows], requires_grad=True)
+        quantities = Quantities(found, torch.tensor([2 + (2 * i) % 5 for i in rows], dtype=torch.long))
     return LossInputs(
         targets=torch.tensor([i % 11 for i in rows], dtype=torch.long),
         student=outputs(0) if "student" in needs else None,
         teacher=outputs(100) if "teacher" in needs else None,
         spans=spans,
+        quantities=quantities,
     )
 
 
