@@ -1,5 +1,5 @@
 """Encoders: waveform -> frames."""
 
-from toolkit.encoders import whisper
+from toolkit.encoders import joined, ssl, whisper
 
-__all__ = ["whisper"]
+__all__ = ["joined", "ssl", "whisper"]

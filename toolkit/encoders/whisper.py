@@ -28,12 +28,16 @@ class WhisperEncoder(Encoder):
     `window=true_length` computes those frames only. The second is several times cheaper on short clips and
     *another function* (Whisper's own decoder breaks on it), so say which one a number used. `margin` seconds
     of silence after the speech bring it nearer to the first.
+
+    `taps` are blocks as DeSTA (arXiv 2409.20007) numbers them, the first is 0: what those blocks put out, before
+    the final norm, stands side by side in the order given, (..., taps x width). Empty is the last block with the
+    final norm.
     """
 
     filters: Tensor
     hann: Tensor
 
-    def __init__(self, *, model: str, window: str = "padded", margin: float = 0.0) -> None:
+    def __init__(self, *, model: str, window: str = "padded", margin: float = 0.0, taps: tuple[int, ...] = ()) -> None:
         super().__init__()
         from transformers import WhisperFeatureExtractor, WhisperModel
 
@@ -44,7 +48,10 @@ class WhisperEncoder(Encoder):
         self.window = window
         self.margin = round(margin * 50)
         config = whisper.config
-        self.output_dim = config.d_model
+        self.taps = list(taps)
+        if wrong := [tap for tap in self.taps if not 0 <= tap < config.encoder_layers]:
+            raise ConfigError(f"encoder.taps of {model} are 0 to {config.encoder_layers - 1}, not {wrong}")
+        self.output_dim = config.d_model * max(len(self.taps), 1)
         self.sampling_rate = 16000
         self.frame_shift = 2 * HOP / self.sampling_rate
         self.max_duration = WINDOW
@@ -65,11 +72,12 @@ class WhisperEncoder(Encoder):
                 "split it or set prepare.too_long=skip"
             )
         lengths = self.output_lengths(audio.lengths)
-        if self.window == "padded":
-            mel = self._mel(audio.zeroed(), 2 * self.whisper.config.max_source_positions)
-            frames = self.whisper(mel).last_hidden_state
-            return Padded(frames[:, : int(lengths.max())], lengths)
         most = self.whisper.config.max_source_positions
+        if self.window == "padded":
+            mel = self._mel(audio.zeroed(), 2 * most)
+            whole = torch.full_like(lengths, most)
+            frames = self._encode(mel, whole) if self.taps else self.whisper(mel).last_hidden_state
+            return Padded(frames[:, : int(lengths.max())], lengths)
         computed = (lengths + self.margin).clamp(max=most)
         mel = self._mel(audio.zeroed(), 2 * int(computed.max()))
         frames = self._encode(mel, computed)
@@ -102,7 +110,12 @@ class WhisperEncoder(Encoder):
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         silent = ~Padded(hidden, lengths).mask[:, None, None, :].expand(-1, 1, hidden.shape[1], -1)
         keys = torch.zeros_like(silent, dtype=hidden.dtype).masked_fill(silent, torch.finfo(hidden.dtype).min)
-        for layer in encoder.layers:
+        tapped: dict[int, Tensor] = {}
+        for number, layer in enumerate(encoder.layers):
             output = layer(hidden, attention_mask=keys)
             hidden = output[0] if isinstance(output, tuple) else output
+            if number in self.taps:
+                tapped[number] = hidden
+        if self.taps:
+            return torch.cat([tapped[tap] for tap in self.taps], dim=-1)
         return encoder.layer_norm(hidden)  # type: ignore[no-any-return]

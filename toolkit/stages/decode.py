@@ -21,7 +21,7 @@ from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import frame_cache
+from toolkit.stages.encode import encoder_options, frame_cache
 from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
@@ -54,7 +54,7 @@ def run(config: Config) -> list[Path]:
     if other:
         others = [_known(text, Question(r.prompt, examples[other[r.cut]].transcript)) for r in requests]
         answers["other"] = (others, other)
-    mark = fingerprint({"llm": llm.key, "encoder": {**config.encoder, "model": ""}}, model.adapter)
+    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config)}, model.adapter)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
         if system == "cascade":
@@ -123,7 +123,10 @@ def _cascade(
     """Answer Whisper's own transcripts, made once a split."""
     split = config.decode.split
     cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
-    model = config.decode.recogniser or config.encoder["model"]
+    model = config.decode.recogniser
+    if not model and config.encoder["name"] != "whisper":
+        raise ConfigError(f"encoder '{config.encoder['name']}' recognises nothing: name a Whisper in decode.recogniser")
+    model = model or config.encoder["model"]
     said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split)
     questions = [Question(r.prompt, said[r.cut]) for r in requests]
     fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")

@@ -38,10 +38,23 @@ def run(config: Config) -> dict[str, int]:
 
 def frame_cache(config: Config, encoder: Encoder, split: str) -> FrameCache:
     """Open the cache of one split for this encoder and this preparation of the corpus, with whatever is in it."""
-    options = {key: value for key, value in config.encoder.items() if key != "model"}
+    options = encoder_options(config)
     corpus = json.loads((cuts_path(config, split).parent / SUMMARY).read_text())["settings"]
     about = {"encoder": options, "sampling_rate": encoder.sampling_rate, "corpus": corpus}
     return FrameCache(Path(config.data_dir) / split / "frames", fingerprint(about, encoder))
+
+
+def encoder_options(config: Config) -> dict[str, Any]:
+    """Return what decides the frames beside the weights: all that is set but where the models lie."""
+
+    def own(options: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: own(value) if isinstance(value, dict) else value
+            for key, value in options.items()
+            if key != "model" and value not in ([], {}, None)
+        }
+
+    return own(config.encoder)
 
 
 def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any]) -> int:

@@ -45,7 +45,7 @@ def as_trained(config: Config) -> Config:
     saved = load_config(path)
     return replace(
         config,
-        encoder={**saved.encoder, "model": config.encoder.get("model", saved.encoder.get("model"))},
+        encoder={**saved.encoder, **{key: config.encoder[key] for key in ("model",) if key in config.encoder}},
         adapter=saved.adapter,
         interleaver=saved.interleaver,
         loss=saved.loss,
