@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from torch import Tensor
 from torch.nn import functional
 
 from toolkit.errors import ConfigError
@@ -15,16 +16,33 @@ class DistillationLoss(Loss):
 
     Published relatives use temperature 2 without the factor T^2 (METHODS of BLSP-Emo and Ultravox), which
     `scale_by_square` restores.
+
+    Ultravox adds the same divergence at the end of the turn once more, with weight 1: `end_weight: 1` does, and
+    `end_token` is the decoder's id of the token that ends a turn. Its two terms are means of their own; ours are
+    sums over one count, so that a batch may be split, and a turn's end weighs as much as `1 + end_weight` tokens.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"student", "teacher"})
 
-    def __init__(self, *, temperature: float = 2.0, scale_by_square: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: float = 2.0,
+        scale_by_square: bool = False,
+        end_weight: float = 0.0,
+        end_token: int = -1,
+    ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ConfigError(f"loss.temperature must be positive, not {temperature}")
+        if end_weight < 0:
+            raise ConfigError(f"loss.end_weight must not be negative, not {end_weight}")
+        if end_weight and end_token < 0:
+            raise ConfigError("loss.end_weight needs loss.end_token: the decoder's id of the token that ends a turn")
         self.temperature = temperature
         self.factor = temperature**2 if scale_by_square else 1.0
+        self.end_weight = end_weight
+        self.end_token = end_token
 
     def forward(self, inputs: LossInputs) -> LossOutput:
         """Sum the divergence over the M supervised positions; 0 when student and teacher agree."""
@@ -32,5 +50,13 @@ class DistillationLoss(Loss):
         assert inputs.teacher is not None
         student = functional.log_softmax(inputs.student.logits.float() / self.temperature, dim=-1)
         teacher = functional.log_softmax(inputs.teacher.logits.float() / self.temperature, dim=-1)
-        total = functional.kl_div(student, teacher, reduction="sum", log_target=True) * self.factor
-        return LossOutput(total, len(inputs.targets), {"distillation": total.detach()})
+        total = self._divergence(student, teacher)
+        if not self.end_weight:
+            return LossOutput(total, len(inputs.targets), {"distillation": total.detach()})
+        ends = inputs.targets == self.end_token
+        at_ends = self.end_weight * self._divergence(student[ends], teacher[ends])
+        parts = {"distillation": total.detach(), "end_of_turn": at_ends.detach()}
+        return LossOutput(total + at_ends, len(inputs.targets), parts)
+
+    def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return functional.kl_div(student, teacher, reduction="sum", log_target=True) * self.factor
