@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from toolkit import __version__
-from toolkit.errors import ToolkitError, unknown_name
+from toolkit.errors import ConfigError, ToolkitError, unknown_name
 
 STAGES = {
     "prepare": "corpus -> cuts (lhotse), checked",
@@ -151,6 +151,7 @@ def _show(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="toolkit show", description=TOOLS["show"])
     parser.add_argument("kind", help=", ".join(REGISTRIES))
     parser.add_argument("name")
+    parser.add_argument("--example", action="store_true", help="of an interleaver: what it makes of an utterance")
     arguments = parser.parse_args(argv)
     load_parts()
     if arguments.kind not in REGISTRIES:
@@ -165,6 +166,13 @@ def _show(argv: list[str]) -> int:
         hint = inspect.formatannotation(hints[key])
         default = "(must be given)" if parameter.default is parameter.empty else f"= {parameter.default!r}"
         print(f"  {arguments.kind}.{key}: {hint} {default}")
+    if arguments.example:
+        from toolkit.interfaces import INTERLEAVERS
+        from toolkit.interleavers.example import example
+
+        if arguments.kind != "interleaver":
+            raise ConfigError(f"--example is for interleavers; a {arguments.kind} makes nothing one could print")
+        print("\n" + example(INTERLEAVERS.build({"name": arguments.name})))
     return 0
 
 

@@ -1,5 +1,5 @@
 """Interleavers: pure-Python planners of what is speech and what is text."""
 
-from toolkit.interleavers import text, whole, words
+from toolkit.interleavers import alternating, poisson, sentences, spans, text, uniform, whole, words
 
-__all__ = ["text", "whole", "words"]
+__all__ = ["alternating", "poisson", "sentences", "spans", "text", "uniform", "whole", "words"]
