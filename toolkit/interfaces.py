@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -123,10 +124,11 @@ class TokenAdapter(TimedAdapter):
 
 
 class Decoder(nn.Module, ABC):
-    """The causal language model. It knows embeddings and tokens, and nothing of speech or text.
+    """The causal language model. It knows embeddings and tokens, and of speech no more than where it stands.
 
     It pads once, inside: right for training, left for generation, always with explicit positions.
-    Law: a batch gives what each row gives alone; training and generation see the same positions.
+    Law: a batch gives what each row gives alone; training and generation see the same positions; inside
+    `as_text_llm` nothing that training changes has a say.
     """
 
     embedding_dim: int
@@ -136,20 +138,44 @@ class Decoder(nn.Module, ABC):
     def embed(self, token_ids: Tensor) -> Tensor:
         """Look up input embeddings: (n,) -> (n, D)."""
 
+    def trained(self) -> frozenset[str]:
+        """Return the names of the parameters that training changes; the others are frozen. None by default."""
+        return frozenset()
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Return the tensors of the text LLM, which no training changes, by the names they have in it alone."""
+        trained = self.trained()
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in trained}
+
+    def as_text_llm(self) -> AbstractContextManager[None]:
+        """Be the frozen text LLM inside a `with`: the teacher, and who is asked in text. By default it always is."""
+        return nullcontext()
+
     @abstractmethod
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], prefixes: Seq[tuple[int, ...]] = ()) -> Outputs:
+    def outputs(
+        self,
+        sequences: Seq[Tensor],
+        positions: Seq[Tensor],
+        prefixes: Seq[tuple[int, ...]] = (),
+        audio: Seq[Tensor] = (),
+    ) -> Outputs:
         """Run the model and score only where asked.
 
         Args:
             sequences: B rows of embeddings (n_i, D).
             positions: B index tensors; row i is scored at its `positions[i]`. M in total.
-            prefixes: the token ids that each row opens with, such as its prompt up to the speech; no gradient
-                needs to pass them, and for rows that open alike they may be run once. Empty: not known.
+            prefixes: the token ids that each row opens with, such as its prompt up to the speech; no embedding in
+                them needs a gradient, and for rows that open alike they may be run once. Empty: not known.
+            audio: B masks (n_i,), True at the embeddings that are speech. Empty: there is none.
         """
 
     @abstractmethod
     def generate(
-        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]] = ()
+        self,
+        sequences: Seq[Tensor],
+        options: GenerationOptions,
+        prefixes: Seq[tuple[int, ...]] = (),
+        audio: Seq[Tensor] = (),
     ) -> list[list[int]]:
         """Continue each row of embeddings (n_i, D) greedily; return new tokens, end token excluded.
 

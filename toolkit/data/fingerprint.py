@@ -8,22 +8,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _SAMPLES = 64
 """values looked at in each tensor: two different models differ in some of them"""
 
 
-def fingerprint(options: Mapping[str, Any], *modules: nn.Module) -> str:
+def fingerprint(options: Mapping[str, Any], *modules: nn.Module | Mapping[str, Tensor]) -> str:
     """Digest plain options and the weights of modules, wherever they were loaded from.
 
     Args:
         options: what else the result depends on; JSON values.
-        modules: their tensors' names, shapes and 64 evenly spaced values each are digested.
+        modules: modules or states of such; their tensors' names, shapes and 64 evenly spaced values each are digested.
     """
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
+        state = module.state_dict() if isinstance(module, nn.Module) else module
+        for name, tensor in sorted(state.items()):
             flat = tensor.detach().flatten()
             index = torch.linspace(0, len(flat) - 1, min(_SAMPLES, len(flat)), dtype=torch.float64).long()
             digest.update(f"{name}{tuple(tensor.shape)}".encode())

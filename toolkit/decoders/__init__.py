@@ -1,5 +1,5 @@
-"""Decoders: causal language models that know embeddings and tokens, and nothing of speech."""
+"""Decoders: any causal language model, frozen or with LoRA."""
 
-from toolkit.decoders import causal_lm
+from toolkit.decoders import causal_lm, lora
 
-__all__ = ["causal_lm"]
+__all__ = ["causal_lm", "lora"]

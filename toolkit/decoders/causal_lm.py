@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,16 +23,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class CausalLMDecoder(Decoder):
     """Runs `model`: a folder, a hub id (`meta-llama/Llama-3.1-8B-Instruct`) or `asset:NAME`.
 
-    `dtype` is of the frozen weights: `fp32`, `bf16` or `fp16`.
+    `dtype` is of the frozen weights: `fp32`, `bf16` or `fp16`. `loading` is how else transformers is to load them.
     """
 
-    def __init__(self, *, model: str, dtype: str = "fp32") -> None:
+    def __init__(self, loading: Mapping[str, Any] = MappingProxyType({}), *, model: str, dtype: str = "fp32") -> None:
         super().__init__()
         from transformers import AutoModelForCausalLM
 
         if dtype not in DTYPES:
             raise ConfigError(f"decoder.dtype is one of {', '.join(DTYPES)}, not '{dtype}'")
-        self.lm: Any = AutoModelForCausalLM.from_pretrained(locate(model), dtype=DTYPES[dtype])
+        self.lm: Any = AutoModelForCausalLM.from_pretrained(locate(model), dtype=DTYPES[dtype], **loading)
         self.lm.requires_grad_(False)
         self.lm.eval()
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
@@ -44,24 +46,34 @@ class CausalLMDecoder(Decoder):
         """Look up input embeddings: (n,) -> (n, D)."""
         return self.lm.get_input_embeddings()(token_ids)  # type: ignore[no-any-return]
 
-    def outputs(self, sequences: Seq[Tensor], positions: Seq[Tensor], prefixes: Seq[tuple[int, ...]] = ()) -> Outputs:
+    def outputs(
+        self,
+        sequences: Seq[Tensor],
+        positions: Seq[Tensor],
+        prefixes: Seq[tuple[int, ...]] = (),
+        audio: Seq[Tensor] = (),
+    ) -> Outputs:
         """Run rows padded on the right and score only the M positions asked."""
         if any(len(p) and int(p.min()) < len(prefix) for p, prefix in zip(positions, prefixes, strict=False)):
             prefixes = ()
-        state, _, _, skipped = self._start(sequences, prefixes, left=False)
+        state, _, _, skipped = self._start(sequences, prefixes, audio, left=False)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
         return Outputs(self._score(chosen), chosen)
 
     @torch.no_grad()
     def generate(
-        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]] = ()
+        self,
+        sequences: Seq[Tensor],
+        options: GenerationOptions,
+        prefixes: Seq[tuple[int, ...]] = (),
+        audio: Seq[Tensor] = (),
     ) -> list[list[int]]:
         """Continue rows padded on the left, greedily; rows that have ended leave the batch."""
         answers: list[list[int]] = [[] for _ in sequences]
         alive = list(range(len(sequences)))
         stop = set(options.eos_token_ids)
-        state, mask, position, _ = self._start(sequences, prefixes, left=True)
+        state, mask, position, _ = self._start(sequences, prefixes, audio, left=True)
         position = position[:, -1:]
         for step in range(options.max_new_tokens):
             tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
@@ -84,11 +96,11 @@ class CausalLMDecoder(Decoder):
         return answers
 
     def _start(
-        self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], *, left: bool
+        self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor], *, left: bool
     ) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Run whole rows: what all open with once, each different prefix once, then the rest of every row.
 
-        A prefix is text, so nothing that is trained is behind it and it needs no gradient.
+        A prefix is text, so no adapter is behind it and it needs no gradient; who trains on text too gives none.
 
         Returns:
             the model's output past the prefixes, the mask (B, P + N), the positions (B, N), and the length (B,)
@@ -98,7 +110,7 @@ class CausalLMDecoder(Decoder):
         common = _common(prefixes) if len(sequences) > 1 else 0
         if not common:
             values, mask, positions = _pad(sequences, left=left)
-            state = self._run(values, mask, positions, use_cache=left)
+            state = self._run(values, mask, positions, _pad_audio(audio, left=left), use_cache=left)
             return state, mask, positions, torch.zeros(len(sequences), dtype=torch.long, device=device)
         different = list(dict.fromkeys(prefixes))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
@@ -117,10 +129,14 @@ class CausalLMDecoder(Decoder):
             cache.batch_select_indices(which)
         values, mask, positions = _pad([row[n:] for row, n in zip(sequences, lengths, strict=True)], left=left)
         mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
-        state = self._run(values, mask, positions, past_key_values=cache, use_cache=True)
+        heard = _pad_audio([row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)], left=left)
+        state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
         return state, mask, positions, lengths
 
-    def _run(self, embeddings: Tensor, mask: Tensor, positions: Tensor, **cache: Any) -> Any:
+    def _run(
+        self, embeddings: Tensor, mask: Tensor, positions: Tensor, audio: Tensor | None = None, **cache: Any
+    ) -> Any:
+        """Run (B, N, D) after what the cache holds; `audio` (B, N) is for those who tell speech from text."""
         return self.lm.base_model(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -156,3 +172,9 @@ def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]
     ones = [torch.ones(len(row), dtype=torch.long, device=values.device) for row in sequences]
     mask = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
     return values, mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _pad_audio(audio: Seq[Tensor], *, left: bool) -> Tensor | None:
+    """Pad masks (n_i,) to (B, N) as `_pad` pads their rows; None where there are none."""
+    side = "left" if left else "right"
+    return torch.nn.utils.rnn.pad_sequence(list(audio), batch_first=True, padding_side=side) if audio else None

@@ -26,9 +26,11 @@ def build_encoder(options: Mapping[str, Any]) -> Encoder:
 
 
 def build_decoder(options: Mapping[str, Any]) -> Decoder:
-    """Build a frozen decoder."""
+    """Build a decoder, frozen but for what it says is trained."""
     decoder = DECODERS.build(options)
-    decoder.requires_grad_(False)
+    trained = decoder.trained()
+    for name, parameter in decoder.named_parameters():
+        parameter.requires_grad_(name in trained)
     decoder.eval()
     return decoder
 
@@ -36,9 +38,10 @@ def build_decoder(options: Mapping[str, Any]) -> Decoder:
 def build_model(
     encoder: Mapping[str, Any], adapter: Mapping[str, Any], decoder: Mapping[str, Any], cut: str, seed: int
 ) -> SpeechLLM:
-    """Build the model with a trainable adapter between frozen parts; `seed` draws the adapter's weights."""
-    ears, mouth = build_encoder(encoder), build_decoder(decoder)
+    """Build the model with a trainable adapter between frozen parts; `seed` draws the weights that are new."""
     torch.manual_seed(seed)
+    ears, mouth = build_encoder(encoder), build_decoder(decoder)
+    torch.manual_seed(seed)  # again: the adapter is the same whatever stands beside it
     return SpeechLLM(ears, build_adapter(adapter, ears, mouth), mouth, cut)
 
 

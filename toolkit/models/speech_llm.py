@@ -22,7 +22,7 @@ class SpeechLLM(nn.Module):
     Args:
         encoder: waveform -> frames; frozen unless the freezing says otherwise.
         adapter: frames -> embeddings; the part that is trained.
-        decoder: the causal language model, frozen.
+        decoder: the causal language model, frozen but for what it says is trained.
         cut: where interleaving cuts. `frames`: each span is adapted alone, which suits every adapter;
             `embeddings`: the utterance is adapted once and its embeddings are cut by their times.
 
@@ -91,7 +91,7 @@ class SpeechLLM(nn.Module):
         if "teacher" in needs:
             if batch.teacher_sequences is None:
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
-            with torch.no_grad():
+            with torch.no_grad(), self.decoder.as_text_llm():
                 teacher = self._decode(self.rows(frames, batch.teacher_sequences))
         return LossInputs(targets, self._decode(rows), teacher, spans, quantities)
 
@@ -99,11 +99,16 @@ class SpeechLLM(nn.Module):
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
         """Answer each row of the batch greedily."""
         rows = self.rows(self.frames(batch), batch.sequences)
-        return self.decoder.generate([row.embeddings for row in rows], options, [row.prefix for row in rows])
+        return self.decoder.generate(
+            [row.embeddings for row in rows], options, [row.prefix for row in rows], [row.audio for row in rows]
+        )
 
     def _decode(self, rows: Seq[Spliced]) -> Outputs:
         return self.decoder.outputs(
-            [row.embeddings for row in rows], [row.positions for row in rows], [row.prefix for row in rows]
+            [row.embeddings for row in rows],
+            [row.positions for row in rows],
+            [row.prefix for row in rows],
+            [row.audio for row in rows],
         )
 
     def _quantities(self, frames: Padded, batch: Batch) -> Quantities:

@@ -28,6 +28,8 @@ class Spliced:
     """(m,) the supervised tokens"""
     prefix: tuple[int, ...]
     """the token ids it opens with, if that is unsupervised text: the prompt up to the utterance"""
+    audio: Tensor
+    """(n,) bool, where the embeddings are speech"""
 
 
 def frame_range(segment: SpeechSegment, frame_shift: float, length: int) -> tuple[int, int]:
@@ -105,6 +107,7 @@ def splice(
     rows = []
     for sequence in sequences:
         pieces: list[Tensor] = []
+        audio: list[bool] = []
         positions: list[int] = []
         targets: list[int] = []
         length = 0
@@ -117,6 +120,7 @@ def splice(
                 if piece.supervised:
                     positions.extend(range(length - 1, length - 1 + len(piece.token_ids)))
                     targets.extend(piece.token_ids)
+            audio += [isinstance(piece, SpeechSegment)] * len(pieces[-1])
             length += len(pieces[-1])
         if positions and positions[0] < 0:
             raise DataError("a supervised token opens its row: nothing comes before that could predict it")
@@ -126,6 +130,7 @@ def splice(
                 torch.tensor(positions, dtype=torch.long, device=device),
                 torch.tensor(targets, dtype=torch.long, device=device),
                 _prefix(sequence),
+                torch.tensor(audio, dtype=torch.bool, device=device),
             )
         )
     return rows

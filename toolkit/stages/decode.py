@@ -27,7 +27,7 @@ from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import recognise
-from toolkit.training.checkpoint import load_checkpoint
+from toolkit.training.checkpoint import load_checkpoint, trainable_state
 from toolkit.types import Batch, Example, Padded, SpeechSegment
 
 SYSTEMS = ("speech", "deaf", "cascade")
@@ -54,7 +54,8 @@ def run(config: Config) -> list[Path]:
     if other:
         others = [_known(text, Question(r.prompt, examples[other[r.cut]].transcript)) for r in requests]
         answers["other"] = (others, other)
-    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config)}, model.adapter)
+    beside = {name: value for name, value in trainable_state(model).items() if name.startswith("decoder.")}
+    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config)}, model.adapter, beside)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
         if system == "cascade":

@@ -45,7 +45,9 @@ class TextLLM:
         sequences = [self.tokenizer.question(q.prompt, (TextSegment(q.text),)) for q in questions]
         device = next(self.decoder.parameters()).device
         rows = splice(sequences, [], self.decoder.embed, device)
-        tokens = self.decoder.generate([row.embeddings for row in rows], self.options, [row.prefix for row in rows])
+        embeddings, prefixes = [row.embeddings for row in rows], [row.prefix for row in rows]
+        with self.decoder.as_text_llm():
+            tokens = self.decoder.generate(embeddings, self.options, prefixes)
         return [Answer(self.tokenizer.decode(t), len(t) < self.max_new_tokens) for t in tokens]
 
     @property
@@ -57,9 +59,10 @@ class TextLLM:
 def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
     """Build the text side of the decoder that is configured."""
     decoder = decoder or build_decoder(config.decoder).to(best_device())
-    tokenizer = ChatTokenizer(config.decoder["model"], config.system)
+    markers = {"speech_marker": config.speech_marker, "text_marker": config.text_marker}
+    tokenizer = ChatTokenizer(config.decoder["model"], config.system, **markers)
     probe = tokenizer.question("a {speech} b", (TextSegment("c"),))
-    key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder)
+    key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder.frozen_state())
     return TextLLM(decoder, tokenizer, key, config.imitate.max_new_tokens)
 
 

@@ -22,10 +22,13 @@ WEIGHTS = "trainable.safetensors"
 
 
 def trainable_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """Return the tensors that training changes, and the persistent buffers of the parts they are in."""
+    """Return the tensors that training changes, and the persistent buffers of the parts they are in.
+
+    What else a decoder holds, such as tied heads and the scales of quantised weights, is the frozen LLM's.
+    """
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    trained = tuple({name.split(".")[0] + "." for name in names})
+    trained = tuple({name.split(".")[0] + "." for name in names} - {"decoder."})
     state = model.state_dict()
     return {k: v for k, v in state.items() if k in names or (k not in frozen and k.startswith(trained))}
 
@@ -47,6 +50,8 @@ def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None
 
 def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
     """Load what was trained into `model`.
+
+    LoRA that is new in this model stays as it was drawn, which changes no output: so a training may add it.
 
     Raises:
         CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, or its
@@ -73,8 +78,13 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
         if name not in own or (own[name].shape != tensor.shape and not flexible):
             here = tuple(own[name].shape) if name in own else "nothing of that name"
             raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {here}")
-    if missing := sorted(set(trainable_state(model)) - set(state)):
-        raise CheckpointError(f"{path} lacks {', '.join(missing[:3])}: it was trained with another adapter's options")
+    missing = sorted(set(trainable_state(model)) - set(state))
+    if not any(name.startswith("decoder.") for name in state):
+        missing = [name for name in missing if not name.startswith("decoder.")]
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {', '.join(missing[:3])}: it was trained with other options of the adapter or decoder"
+        )
     model.load_state_dict(state, strict=False)
     if "adapter.token_ids" in state:
         attach_tokens(model, state["adapter.token_ids"].to(next(model.adapter.parameters()).device))
@@ -82,9 +92,7 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
 
 def identity(model: SpeechLLM) -> dict[str, str]:
     """Return the fingerprints of the frozen parts that a trained adapter belongs to."""
-    frozen = {"decoder": model.decoder, "encoder": model.encoder}
-    return {
-        name: fingerprint({}, part)
-        for name, part in frozen.items()
-        if not any(p.requires_grad for p in part.parameters())
-    }
+    marks = {"decoder": fingerprint({}, model.decoder.frozen_state())}
+    if not any(p.requires_grad for p in model.encoder.parameters()):
+        marks["encoder"] = fingerprint({}, model.encoder)
+    return marks
