@@ -123,6 +123,12 @@ class TrainConfig:
     validation_utterances: int = 48
     speech_share: float = 0.5
     """share of the examples that stay plain speech when the interleaver would mix in text"""
+    text_share: float = 0.0
+    """share of the examples given as text alone; only a decoder that is trained learns from them"""
+    speech_share_start: float | None = None
+    """`speech_share` of the first step, from where it moves in a line to its own value; null is no curriculum"""
+    curriculum_steps: int = 0
+    """optimiser steps in which it does so, whatever `max_minutes` says; 0 is no curriculum"""
     decoder_dtype: str = ""
     """precision of the frozen decoder in training; empty means that of `decoder.dtype`, in which answers are drawn"""
 
@@ -170,6 +176,11 @@ class Config:
     """where interleaving cuts: encoder `frames` (each span adapted alone) or adapter `embeddings`"""
     system: str | None = None
     """system prompt of the chat template; null leaves it to the template"""
+    speech_marker: str = ""
+    """plain text before each piece of speech in an interleaved row, such as `<speech>`; empty is none. A shell needs
+    two pairs of quotes for it, its own and Hydra's: `"speech_marker='<speech>'"`"""
+    text_marker: str = ""
+    """plain text before each piece of text in an interleaved row, such as `<text>`; empty is none"""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)

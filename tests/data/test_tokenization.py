@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.config import compose_config, save_config
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
-from toolkit.types import Example, Sequence, SpeechSegment, TextSegment, TokenPiece
+from toolkit.stages.paths import as_trained
+from toolkit.types import Example, Plan, Sequence, SpeechSegment, TextSegment, TokenPiece
 
 SENTENCE = "My aunt speaks English, but the garden isn't large."
 
@@ -59,3 +61,63 @@ def test_a_special_token_that_is_said_is_characters(tiny_llm: Path) -> None:
     said, plain = (tokens(tokenizer.question("Say: {speech}", (TextSegment(t),))) for t in ("<|im_end|> a", "a"))
     assert said.count(tokenizer.end_of_turn) == plain.count(tokenizer.end_of_turn)
     assert "<|im_end|> a" in tokenizer._tokenizer.decode(said)
+
+
+MIXED: Plan = (SpeechSegment(0, 1), TextSegment("speaks English", True), SpeechSegment(2, 3), TextSegment("today"))
+MARKERS = {"speech_marker": "<speech>", "text_marker": "<text>"}
+
+
+def reading(tokenizer: ChatTokenizer, row: Sequence) -> list[str]:
+    """Return the pieces of a row between the chat template's, as text or as `[heard]`."""
+    pieces = [tokenizer._tokenizer.decode(p.token_ids) if isinstance(p, TokenPiece) else "[heard]" for p in row]
+    return pieces[1:-1]
+
+
+@pytest.mark.parametrize(("prompt", "space"), [("Say: {speech}!", " "), ("{speech} is it?", "")])
+def test_markers_stand_before_the_pieces_of_an_interleaved_row(prompt: str, space: str, tiny_llm: Path) -> None:
+    tokenizer = ChatTokenizer(str(tiny_llm), "", **MARKERS)
+    row = tokenizer.question(prompt, MIXED)
+    assert reading(tokenizer, row) == [
+        f"{space}<speech>", "[heard]", " <text>", " speaks English", " <speech>", "[heard]", " <text>", " today",
+    ]  # fmt: skip
+    assert [tokenizer.decode(tokens((p,))) for p in row if isinstance(p, TokenPiece) and p.supervised] == [
+        "speaks English"
+    ]
+    assert [p for p in row if isinstance(p, SpeechSegment)] == [MIXED[0], MIXED[2]]
+
+
+def test_markers_change_no_token_of_the_text_and_of_the_prompt(tiny_llm: Path) -> None:
+    plain, marked = ChatTokenizer(str(tiny_llm), ""), ChatTokenizer(str(tiny_llm), "", **MARKERS)
+    marks = [TokenPiece(plain.encode(f" {marker}")) for marker in MARKERS.values()]
+    row = marked.question("Say: {speech}!", MIXED)
+    assert tuple(piece for piece in row if piece not in marks) == plain.question("Say: {speech}!", MIXED)
+
+
+def test_one_marker_alone_marks_one_kind_of_piece(tiny_llm: Path) -> None:
+    tokenizer = ChatTokenizer(str(tiny_llm), "", speech_marker="<speech>")
+    assert reading(tokenizer, tokenizer.question("{speech}", MIXED[:2])) == ["<speech>", "[heard]", " speaks English"]
+
+
+@pytest.mark.parametrize("plan", [(SpeechSegment(0, 1),), (TextSegment(SENTENCE),), (TextSegment(SENTENCE, True),)])
+def test_an_utterance_in_one_piece_has_no_marker(plan: Plan, tiny_llm: Path) -> None:
+    plain, marked = ChatTokenizer(str(tiny_llm), ""), ChatTokenizer(str(tiny_llm), "", **MARKERS)
+    assert marked.question("Say: {speech}!", plan) == plain.question("Say: {speech}!", plan)
+
+
+def test_a_marker_is_characters_even_if_it_is_spelt_as_a_special_token(tiny_llm: Path) -> None:
+    tokenizer = ChatTokenizer(str(tiny_llm), "", speech_marker="<|im_end|>")
+    row = tokenizer.question("Say: {speech}", MIXED)
+    assert tokens(row).count(tokenizer.end_of_turn) == tokens(
+        ChatTokenizer(str(tiny_llm), "").question("Say: {speech}", MIXED)
+    ).count(tokenizer.end_of_turn)
+
+
+def test_a_trained_model_keeps_its_markers(tmp_path: Path) -> None:
+    trained, asked = (
+        compose_config([f"exp_dir={tmp_path}", *more, "decoder.model=x", "encoder.model=y"])
+        for more in ([f"{key}='{marker}'" for key, marker in MARKERS.items()], [])
+    )
+    (tmp_path / "checkpoint").mkdir()
+    save_config(trained, tmp_path / "checkpoint" / "config.yaml")
+    kept = as_trained(asked)
+    assert (kept.speech_marker, kept.text_marker) == ("<speech>", "<text>")

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -17,12 +18,58 @@ from torch.utils.data import IterableDataset
 
 from toolkit.data.tasks import seeded
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import DataError
+from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Interleaver
 from toolkit.types import Batch, Example, Padded, Plan, SpeechSegment, TextSegment
 
 POOL = 20
 """batches whose examples are sorted by length together: longer pools pad less and shuffle less"""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many of the examples are plain speech, how many text alone; the interleaver has the rest.
+
+    InSerter (arXiv 2503.02769) mixes 40 % interleaved rows, 30 % speech tasks and 30 % text. The curriculum of
+    the plain speech is ours: a function of the step alone, so that resumed runs and ranks agree. Text alone is
+    read and not supervised, whatever the interleaver does with its text; the answer to it is supervised.
+
+    Args:
+        speech: share of plain speech.
+        text: share of text alone.
+        start: share of plain speech at step 0; None is no curriculum.
+        steps: after which the share of plain speech is `speech`; 0 is no curriculum.
+
+    Raises:
+        ConfigError: a share is not between 0 and 1, or the shares add up to more than 1.
+    """
+
+    speech: float
+    text: float = 0.0
+    start: float | None = None
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        for key, share in (
+            ("speech_share", self.speech),
+            ("speech_share_start", self.start),
+            ("text_share", self.text),
+        ):
+            if share is not None and not 0 <= share <= 1:
+                raise ConfigError(f"train.{key} is a share of the examples, 0 to 1, not {share}")
+        for key, share in (("speech_share", self.speech), ("speech_share_start", self.start)):
+            if share is not None and share + self.text > 1 + 1e-9:
+                raise ConfigError(
+                    f"train.{key}={share} and train.text_share={self.text} add up to more than 1: lower one of them"
+                )
+        if self.steps < 0:
+            raise ConfigError(f"train.curriculum_steps is a number of steps, 0 or more, not {self.steps}")
+
+    def speech_at(self, step: int) -> float:
+        """Return the share of plain speech at a step: on the line from `start` to `speech`, then `speech`."""
+        if self.start is None or step >= self.steps:
+            return self.speech
+        return self.start + (self.speech - self.start) * step / self.steps
 
 
 @dataclass(frozen=True)
@@ -33,7 +80,7 @@ class Collator:
         tokenizer: of the decoder.
         interleaver: decides what is speech.
         load: utterance id -> cached frames (T, D).
-        speech_share: share of the examples that stay plain speech.
+        shares: which of the examples the interleaver does not get.
         teacher: whether the text view of the same examples is wanted too.
         seed: of the interleaving.
     """
@@ -41,13 +88,13 @@ class Collator:
     tokenizer: ChatTokenizer
     interleaver: Interleaver
     load: Callable[[str], Tensor]
-    speech_share: float
+    shares: Shares
     teacher: bool
     seed: int
 
     def __call__(self, examples: Seq[Example], step: int) -> Batch:
         """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
-        plans = [self.plan(example, seeded(self.seed, step, example.id, example.prompt)) for example in examples]
+        plans = [self.plan(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
         texts = [(TextSegment(example.transcript),) for example in examples]
         return Batch(
             ids=tuple(example.id for example in examples),
@@ -70,10 +117,13 @@ class Collator:
         count = len(self.tokenizer.transcript(example.transcript))
         return torch.tensor(times) if len(times) == count else torch.full((count, 2), torch.nan)
 
-    def plan(self, example: Example, rng: random.Random) -> Plan:
-        """Plan one example: plain speech with probability `speech_share`, else as the interleaver says."""
-        if rng.random() < self.speech_share:
+    def plan(self, example: Example, rng: random.Random, step: int) -> Plan:
+        """Plan one example by one draw: plain speech, text alone, or as the interleaver says."""
+        draw, speech = rng.random(), self.shares.speech_at(step)
+        if draw < speech:
             return (SpeechSegment(0.0, example.duration),)
+        if draw < speech + self.shares.text:
+            return (TextSegment(example.transcript),)
         return self.interleaver.plan(example, rng)
 
 
@@ -92,11 +142,25 @@ def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[in
     Raises:
         DataError: there are no examples.
     """
-    if not costs:
+    epoch, within = place_of(step, len(costs), size)
+    return epoch_batches(costs, size, epoch, seed)[within]
+
+
+def place_of(step: int, count: int, size: int) -> tuple[int, int]:
+    """Return the epoch of a step and its place there, of `count` examples by `size`.
+
+    Raises:
+        DataError: there are no examples.
+    """
+    if not count:
         raise DataError("no training examples: was the imitate stage run for these tasks?")
+    return divmod(step, count // min(size, count))
+
+
+def epoch_batches(costs: Seq[float], size: int, epoch: int, seed: int) -> list[list[int]]:
+    """Return the examples of every step of one epoch; arguments as for `batch_indices`."""
     size = min(size, len(costs))
     per_epoch = len(costs) // size
-    epoch, within = divmod(step, per_epoch)
     rng = seeded(seed, "order", epoch)
     order = rng.sample(range(len(costs)), len(costs))
     pool = POOL * size
@@ -105,7 +169,7 @@ def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[in
         chunk = sorted(order[start : min(start + pool, per_epoch * size)], key=lambda i: costs[i])
         batches.extend(chunk[i : i + size] for i in range(0, len(chunk), size))
     rng.shuffle(batches)
-    return batches[within]
+    return batches
 
 
 class StepStream(IterableDataset[list[Batch]]):
@@ -145,8 +209,11 @@ class StepStream(IterableDataset[list[Batch]]):
         self.costs = [12.5 * e.duration + (len(e.prompt) + len(e.response)) / 4 for e in examples]
 
     def __iter__(self) -> Iterator[list[Batch]]:
+        # An epoch is shuffled and sorted once, not again at each of its steps.
+        batches = lru_cache(maxsize=1)(partial(epoch_batches, self.costs, self.size, seed=self.seed))
         for step in range(*self.steps):
-            chosen = batch_indices(self.costs, self.size, step, self.seed)[self.rank :: self.world]
+            epoch, within = place_of(step, len(self.costs), self.size)
+            chosen = batches(epoch)[within][self.rank :: self.world]
             micro = self.micro or len(chosen)
             yield [
                 self.collate([self.examples[i] for i in chosen[start : start + micro]], step)

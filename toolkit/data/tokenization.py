@@ -2,6 +2,10 @@
 
 The space before a word belongs to the word: pieces of an interleaved sentence are cut before spaces, where
 byte-level tokenizers cut too, so that the pieces give the tokens of the whole. A test holds the round trip.
+
+A marker may stand before each piece of an interleaved utterance, as SIMS (arXiv 2504.02398) marks every switch
+with `<speech>` or `<text>`. Ours is plain text of the decoder's own vocabulary. An utterance in one piece has no
+marker; only training has others, so whoever decodes sees none.
 """
 
 from __future__ import annotations
@@ -38,13 +42,19 @@ class ChatTokenizer:
     Args:
         model: folder, hub id or `asset:NAME` of the decoder.
         system: system prompt; None leaves it to the model's template.
+        speech_marker: text before each piece of speech, where the utterance has several pieces.
+        text_marker: text before each piece of text, where the utterance has several pieces.
     """
 
-    def __init__(self, model: str, system: str | None = None) -> None:
+    def __init__(
+        self, model: str, system: str | None = None, *, speech_marker: str = "", text_marker: str = ""
+    ) -> None:
         from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(locate(model))
         self.system = system
+        self.speech_marker = speech_marker
+        self.text_marker = text_marker
         if self._tokenizer.chat_template is None:
             raise DataError(f"decoder '{model}' has no chat template: name an instruction-tuned model")
         self.end_of_turn = self._end_of_turn()
@@ -80,6 +90,11 @@ class ChatTokenizer:
         before, space, after = self._frame(check_prompt(prompt))
         pieces: list[Piece] = [TokenPiece(before)]
         for segment in plan:
+            marker = self.speech_marker if isinstance(segment, SpeechSegment) else self.text_marker
+            if marker and len(plan) > 1:
+                # A word like any other, and never supervised: the plan decides where it stands.
+                pieces.append(TokenPiece(self.encode(space + marker)))
+                space = " "
             if isinstance(segment, SpeechSegment):
                 pieces.append(segment)
             else:

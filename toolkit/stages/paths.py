@@ -38,6 +38,7 @@ def as_trained(config: Config) -> Config:
     """Return the configuration with all that decides what a trained model is taken from its checkpoint.
 
     Where the models lie, and in which precision they run, is the caller's; how they are used is the checkpoint's.
+    The markers are among it; an utterance that is heard whole, as in decoding, has none.
     """
     path = checkpoint_folder(config) / CONFIG
     if not path.exists():
@@ -51,5 +52,7 @@ def as_trained(config: Config) -> Config:
         loss=saved.loss,
         cut=saved.cut,
         system=saved.system,
+        speech_marker=saved.speech_marker,
+        text_marker=saved.text_marker,
         seed=saved.seed,
     )

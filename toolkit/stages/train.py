@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.augmentation import copy_of
-from toolkit.data.batches import Collator, StepStream
+from toolkit.data.batches import Collator, Shares, StepStream
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
@@ -39,7 +39,7 @@ from toolkit.types import Batch, Example
 LOG = "train_log.jsonl"
 """in the experiment folder: one JSON line a step, for the report's curves"""
 
-_DECIDES = (*KINDS, "cut", "system", "seed", "imitate", "train", "encode.copies")
+_DECIDES = (*KINDS, "cut", "system", "speech_marker", "text_marker", "seed", "imitate", "train", "encode.copies")
 """sections and keys of the configuration that decide what a training is"""
 
 
@@ -47,19 +47,26 @@ def run(config: Config) -> Path:
     """Train, or go on with an interrupted training. Returns the checkpoint folder.
 
     Raises:
-        ConfigError: the folder holds a training with other settings.
+        ConfigError: the folder holds a training with other settings, or the settings contradict each other.
     """
     out = checkpoint_folder(config)
     _check_same(config, out)
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
+    given = config.train
+    shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
     out.mkdir(parents=True, exist_ok=True)
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     model = build_model(config.encoder, config.adapter, {**config.decoder, **precision}, config.cut, config.seed)
     loss = LOSSES.build(config.loss)
+    if config.interleaver.get("learn_text") and "teacher" in loss.needs:
+        raise ConfigError("interleaver.learn_text needs a loss without a teacher, whose view has no text among speech")
     if config.train.anchor and "student" in loss.needs:
-        loss = AnchoredLoss(loss, config.train.anchor)
+        if isinstance(model.adapter, TokenAdapter):
+            loss = AnchoredLoss(loss, config.train.anchor)
+        else:
+            say(f"train: no CTC anchor: adapter={config.adapter['name']} emits no tokens")
     llm = text_llm(config, model.decoder)
     training = training_examples(config, llm, loss)
     if isinstance(model.adapter, TokenAdapter):
@@ -77,7 +84,7 @@ def run(config: Config) -> Path:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
     steps = StepStream(
-        training, _collator(config, llm.tokenizer, model, loss, "train"), config.train.batch_size,
+        training, _collator(config, llm.tokenizer, model, loss, "train", shares), config.train.batch_size,
         config.train.micro_batch_size, (start, config.train.steps), config.seed,
         trainer.global_rank, trainer.world_size,
     )  # fmt: skip
@@ -177,11 +184,12 @@ def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tens
     return torch.tensor(sorted(seen))
 
 
-def _collator(config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str) -> Collator:
+def _collator(
+    config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str, shares: Shares
+) -> Collator:
     cache = frame_cache(config, model.encoder, split)
-    share = config.train.speech_share if split == "train" else 1.0
     interleaver = INTERLEAVERS.build(config.interleaver)
-    return Collator(tokenizer, interleaver, cache.__getitem__, share, "teacher" in loss.needs, config.seed)
+    return Collator(tokenizer, interleaver, cache.__getitem__, shares, "teacher" in loss.needs, config.seed)
 
 
 class _Development(torch.utils.data.Dataset[Batch]):
@@ -206,7 +214,7 @@ class _Development(torch.utils.data.Dataset[Batch]):
         chosen = spread(chosen, limit)
         chosen.sort(key=lambda example: example.duration)
         self.batches = [chosen[i : i + 16] for i in range(0, len(chosen), 16)]
-        self.collate = _collator(config, llm.tokenizer, model, loss, "dev")
+        self.collate = _collator(config, llm.tokenizer, model, loss, "dev", Shares(speech=1.0))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -225,6 +233,7 @@ def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
         max_seconds=60 * config.train.max_minutes,
         warmup=config.train.warmup,
         clip=config.train.clip,
+        seed=config.seed,
         log_path=Path(config.exp_dir) / LOG,
         phase="imitation" if "student" in loss.needs else "warm_start",
     )
@@ -276,6 +285,8 @@ def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None
     hours = sum(example.duration for example in {e.id: e for e in training}.values()) / 3600
     if without := sum(not example.words for example in training):
         say(f"train: {without} of {len(training)} examples have no word times: plain speech, and nothing to align")
+    if config.train.text_share and not any(p.requires_grad for p in model.decoder.parameters()):
+        say(f"train: the decoder is frozen, so nothing is learnt from train.text_share={config.train.text_share:g}")
     limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
     say(
         f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from toolkit.data.tasks import seeded
 from toolkit.errors import DataError
 from toolkit.interfaces import Loss
 from toolkit.models.speech_llm import SpeechLLM
@@ -32,6 +33,7 @@ class ImitationModule(pl.LightningModule):
             its end, so that a slow machine trains less and still finishes its schedule.
         warmup: share of the schedule in which the learning rate rises.
         clip: norm to clip gradients to; 0 does not clip.
+        seed: of dropout, with the step and the rank.
         log_path: JSON lines for the report.
         phase: name of this training in the log.
     """
@@ -47,6 +49,7 @@ class ImitationModule(pl.LightningModule):
         max_seconds: float,
         warmup: float,
         clip: float,
+        seed: int,
         log_path: Path,
         phase: str,
     ) -> None:
@@ -61,6 +64,7 @@ class ImitationModule(pl.LightningModule):
         self.max_seconds = max_seconds
         self.warmup = warmup
         self.clip = clip
+        self.seed = seed
         self.log_path = log_path
         self.phase = phase
         self.elapsed = 0.0
@@ -101,13 +105,16 @@ class ImitationModule(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
+        # Dropout is a function of the step too, so that an interrupted run goes on as if it had not been.
+        torch.manual_seed(seeded(self.seed, "dropout", self.global_step, self.global_rank).getrandbits(63))
         outputs = []
         for batch in batches:
             output = self.loss(self.model(batch, self.loss.needs))
-            # Summed gradients; they are divided below by a count that is only known at the end. A micro-batch
-            # of text alone has nothing to teach the adapter.
-            if output.total.requires_grad:
-                self.manual_backward(output.total)
+            # Summed gradients; they are divided below by a count that is only known at the end.
+            total = output.total
+            if not total.requires_grad:  # text alone teaches nothing, and still ranks meet in the backward pass
+                total = total + sum(0 * p.sum() for p in self.model.parameters() if p.requires_grad)
+            self.manual_backward(total)
             outputs.append((output.total.detach(), output.count, output.parts))
         count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
         if count == 0:
