@@ -1,16 +1,21 @@
 """Plugins from the outside: how they are seen, and how a bad one or a slip stops the program by name."""
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from toolkit.cli import main
-from toolkit.config import compose_config
+from toolkit.config import Config, compose_config
+from toolkit.new import new
 from toolkit.plugins import plugin_modules
+
+ROOT = Path(__file__).resolve().parents[1]
 
 TWIN = '''
 from torch import Tensor, nn
@@ -137,8 +142,85 @@ def test_an_unknown_part_is_answered_with_all_there_are() -> None:
 
 
 def test_the_guide_shows_the_example_as_it_is() -> None:
-    folder = Path(__file__).resolve().parents[1] / "plugins"
+    folder = ROOT / "plugins"
     guide = (folder / "README.md").read_text()
     assert f"```python\n{(folder / 'meanpool/toolkit_meanpool.py').read_text()}```" in guide
     entry_point = guide.split("```toml\n")[1].split("```")[0]
     assert entry_point in (folder / "meanpool/pyproject.toml").read_text()
+
+
+def test_the_guide_names_every_example() -> None:
+    rows = re.findall(r"^\| `(\w+)/` \| (\w+) \|", (ROOT / "plugins/README.md").read_text(), re.MULTILINE)
+    examples = {file.parent.name: file.read_text() for file in ROOT.glob("plugins/*/toolkit_*.py")}
+    assert {name for name, _ in rows} == set(examples) == {file.parent.name for file in ROOT.glob("plugins/*/*.toml")}
+    for name, kind in rows:
+        registry = {"loss": "LOSSES"}.get(kind, f"{kind.upper()}S")
+        assert f'@{registry}.register("{name}")' in examples[name]
+
+
+def test_the_checks_of_the_guide_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = re.findall(r"^toolkit (check .*)", (ROOT / "plugins/README.md").read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert main(command.split()) == 0
+        assert "keeps its law" in capsys.readouterr().out
+
+
+def ten_minutes(language: str) -> list[str]:
+    """Return the code blocks of one language in the tutorial's section on a part of one's own."""
+    section = (
+        (ROOT / "docs/tutorial.md").read_text().split("## A part of your own in ten minutes\n")[1].split("\n## ")[0]
+    )
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def shell(commands: str, folder: Path, modules: str = "") -> subprocess.CompletedProcess[str]:
+    """Run lines of the tutorial in a folder, as a reader would: by bash, with this environment's programs."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    place = {"PYTHONPATH": str(folder / "parts"), "TOOLKIT_PLUGINS": modules} if modules else {}
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=folder, env={**os.environ, "PATH": path, **place}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_ten_minutes_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_PLUGINS", "")
+    monkeypatch.setenv("PYTHONPATH", "")
+    blocks = ten_minutes("sh")
+    done = shell("\n".join(blocks[:3]), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("written: parts/toolkit_thin.py, parts/test_thin.py\nnext:\n")
+    assert f"export PYTHONPATH={tmp_path}/parts TOOLKIT_PLUGINS=toolkit_thin\n" in done.stdout
+    assert done.stdout.count("adapter 'thin' keeps its law") == 2
+    assert "1 passed" in done.stdout
+    file = tmp_path / "parts/toolkit_thin.py"
+    (step,) = ten_minutes("python")
+    before, line, after = re.split(r"(        kept = .*\n)", file.read_text())
+    file.write_text(before + line + step + after)
+    broken = shell("toolkit check thin", tmp_path, "toolkit_thin")
+    assert broken.returncode == 1
+    (shown,) = ten_minutes("text")
+    assert (broken.stdout + broken.stderr).endswith(shown)
+
+
+def test_the_tutorial_trains_with_the_part(
+    config_of: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the tutorial, with tiny models on noise in place of the mini corpus."""
+    monkeypatch.setenv("TOOLKIT_PLUGINS", "")
+    monkeypatch.chdir(ROOT)
+    (line,) = [line for block in ten_minutes("sh") for line in block.splitlines() if "--stage 6" in line]
+    assert line.replace(" --minutes 6", "") in new("adapter", "thin", tmp_path / "parts", ROOT)
+    config = config_of(tmp_path / "exp")
+    tiny = (
+        f"recipes=mtbi exp_dir={config.exp_dir} data_dir={config.data_dir} encoder.model={config.encoder['model']} "
+        f"encoder.window=true_length decoder.model={config.decoder['model']} train.steps=2 train.batch_size=4 "
+        "train.validate_every=2 imitate.max_new_tokens=5 prepare.format=jsonl"
+    )
+    own = " ".join(re.findall(r"[a-z_.]+=\S*", line))
+    done = shell(f"toolkit train {tiny} cut=embeddings {own}", tmp_path, "toolkit_thin")
+    assert done.returncode == 0, done.stderr
+    assert "plugin toolkit_thin ($TOOLKIT_PLUGINS)" in done.stderr
+    assert (tmp_path / "exp/checkpoint/trainable.safetensors").exists()
+    assert "name: thin" in (tmp_path / "exp/checkpoint/config.yaml").read_text()

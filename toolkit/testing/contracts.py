@@ -7,7 +7,9 @@ names the law that is broken. Options that a part cannot do without are passed a
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -268,6 +270,22 @@ def _same(left: Seq[Tensor], right: Seq[Tensor], name: str, law: str) -> None:
         _law(a.shape == b.shape and bool(torch.allclose(a, b, atol=TOLERANCE, rtol=1e-4)), name, law)
 
 
+_records: list[dict[str, bool]] = []
+
+
+@contextmanager
+def recorded() -> Iterator[dict[str, bool]]:
+    """Collect each law that is looked at in the block, in order, and whether it held every time."""
+    laws: dict[str, bool] = {}
+    _records.append(laws)
+    try:
+        yield laws
+    finally:
+        _records.pop()
+
+
 def _law(holds: bool, name: str, law: str) -> None:
+    for laws in _records:
+        laws[law] = holds and laws.get(law, True)
     if not holds:
         raise AssertionError(f"'{name}' breaks the law: {law}")
