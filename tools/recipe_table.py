@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""The table of recipes/README.md, made from the recipes themselves.
+
+`python tools/recipe_table.py` writes it, `--check` fails if it is stale. Adapters are built on the meta device, which
+needs no weights; LoRA is counted from the decoder's sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from toolkit.config import KINDS, load_parts  # noqa: E402
+from toolkit.interfaces import ADAPTERS  # noqa: E402
+
+README = ROOT / "recipes/README.md"
+BEGIN, END = "<!-- made by tools/recipe_table.py -->\n", "<!-- end of what is made -->\n"
+CORPUS = ROOT / "egs/mini/conf/mini.yaml"
+PACKAGED = "# Packaged models: "
+"""opens the line of a recipe's header that says what to add for Whisper tiny.en and SmolLM2-135M"""
+
+FRAME = 384
+"""channels of a frame of Whisper tiny.en"""
+EMBEDDING = 576
+"""channels of an embedding of SmolLM2-135M"""
+BLOCKS = 30
+"""of SmolLM2-135M"""
+KEYS = 192
+"""channels of its keys and values"""
+PROJECTIONS = {
+    "q_proj": EMBEDDING + EMBEDDING,
+    "k_proj": EMBEDDING + KEYS,
+    "v_proj": EMBEDDING + KEYS,
+    "o_proj": EMBEDDING + EMBEDDING,
+}
+"""linear layer of a block of it -> channels in and out, which a rank of LoRA costs in parameters"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says, joined with what the primary configuration and egs/mini say of what it leaves open."""
+
+    name: str
+    paper: str
+    parts: dict[str, str]
+    """kind -> name"""
+    options: dict[str, dict[str, Any]]
+    """kind -> options that the recipe sets"""
+    tasks: list[str]
+    packaged: str
+    """overrides for the packaged models, from the header"""
+    additions: str
+    """what a command with egs/mini adds so that the recipe keeps its own parts"""
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """Read an overlay and its header."""
+        text = path.read_text()
+        own, body = overlay(text)
+        corpus, corpus_body = overlay(CORPUS.read_text())
+        primary, _ = overlay((ROOT / "toolkit/conf/toolkit.yaml").read_text())
+        parts = {kind: own.get(kind) or corpus.get(kind) or primary[kind] for kind in KINDS}
+        add = [f"{kind}={name}" for kind, name in own.items() if corpus.get(kind, name) != name]
+        if "cut" in body and corpus_body.get("cut", body["cut"]) != body["cut"]:
+            add.append(f"cut={body['cut']}")
+        packaged = "".join(line.removeprefix(PACKAGED) for line in text.splitlines() if line.startswith(PACKAGED))
+        paper = re.search(r"arXiv (\d{4}\.\d{5})", text)
+        source = re.search(r"github ([\w-]+/[\w-]+)", text)
+        return cls(
+            path.stem,
+            f"arXiv {paper[1]}" if paper else f"github {source[1]}" if source else "ours",
+            parts,
+            {kind: body.get(kind, {}) for kind in KINDS},
+            body.get("imitate", {}).get("use", ["none: transcripts"]),
+            packaged,
+            " ".join([*add, *packaged.split()]),
+        )
+
+    def sized(self, kind: str) -> dict[str, Any]:
+        """Return the options of a part with the packaged models, without its name."""
+        said = [text.partition("=") for text in self.packaged.split() if text.startswith(f"{kind}.")]
+        return {**self.options[kind], **{key.partition(".")[2]: yaml.safe_load(value) for key, _, value in said}}
+
+    def parameters(self) -> tuple[int, int]:
+        """Count what is trained with the packaged models: of the adapter, of LoRA."""
+        width = FRAME * max(len(self.sized("encoder").get("taps", [])), 1)
+        with torch.device("meta"):
+            adapter = ADAPTERS.build({"name": self.parts["adapter"], **self.sized("adapter")}, width, EMBEDDING)
+        lora = self.options["decoder"]
+        channels = sum(PROJECTIONS[target] for target in lora.get("targets", []))
+        return sum(p.numel() for p in adapter.parameters()), BLOCKS * lora.get("rank", 0) * channels
+
+    def cells(self) -> list[str]:
+        """Return the row of the first table."""
+        adapter, lora = self.parameters()
+        return [
+            f"`{self.name}`",
+            self.paper,
+            *(part(self.parts[kind], self.options[kind]) for kind in KINDS),
+            ", ".join(self.tasks) or "all",
+            "adapter, LoRA" if lora else "adapter",
+            f"{millions(adapter)} + {millions(lora)}" if lora else millions(adapter),
+        ]
+
+
+def overlay(text: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the parts that a configuration chooses, by kind, and its body."""
+    body = yaml.safe_load(text)
+    chosen = [entry for entry in body.pop("defaults", []) if isinstance(entry, dict)]
+    names = {str(key).removeprefix("override").strip(" /"): value for entry in chosen for key, value in entry.items()}
+    return {kind: names[kind] for kind in KINDS if kind in names}, body
+
+
+def part(name: str, options: dict[str, Any]) -> str:
+    """Say a part with the options that are set."""
+    inside = ", ".join(f"{key} {said(value)}" for key, value in options.items())
+    return f"`{name}` ({inside})" if inside else f"`{name}`"
+
+
+def said(value: Any) -> str:
+    """Say the value of an option in a few words."""
+    match value:
+        case dict():
+            return " + ".join(f"{weight:g} {name}" for name, weight in value.items())
+        case list() if len(value) > 6:
+            return f"{value[0]} to {value[-1]}"
+        case list():
+            return " ".join(map(str, value))
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case _:
+            return str(value)
+
+
+def millions(count: int) -> str:
+    """Say a number of parameters."""
+    return f"{count / 1e6:.2f} M"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def made() -> str:
+    """Make both tables."""
+    load_parts()
+    recipes = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))]
+    head = ["recipe", "after", *KINDS, "tasks", "trained", "parameters"]
+    text = table(head, [recipe.cells() for recipe in recipes])
+    additions = [[f"`{recipe.name}`", f"`{recipe.additions}`"] for recipe in recipes if recipe.additions]
+    return text + "\n" + table(["recipe", "to add with `egs=mini/conf/mini`"], additions) if additions else text
+
+
+def renewed(page: str) -> str:
+    """Return a page with what is made in it made anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{made()}\n{END}{after}"
+
+
+def main() -> int:
+    """Write the table, or say whether it is stale."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is stale")
+    check = parser.parse_args().check
+    page = README.read_text()
+    new = renewed(page)
+    if check and new != page:
+        print(f"{README.relative_to(ROOT)} is stale: run python tools/recipe_table.py", file=sys.stderr)
+        return 1
+    if not check:
+        README.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
