@@ -76,7 +76,7 @@ def test_a_recipe_keeps_its_parts_on_the_mini_corpus_with_what_the_table_adds(re
     need_lora(recipe)
     read = TABLE["Recipe"].read(ROOT / f"recipes/{recipe}.yaml")
     alone = compose_config([f"recipes={recipe}", "exp_dir=x"])
-    config = compose_config([f"recipes={recipe}", "egs=mini/conf/mini", "exp_dir=x", *read.additions.split()])
+    config = compose_config([f"recipes={recipe}", "egs=mini/conf/mini", "exp_dir=x", *read.packaged.split()])
     assert [getattr(config, kind)["name"] for kind in KINDS] == [getattr(alone, kind)["name"] for kind in KINDS]
     assert config.cut == alone.cut
     assert config.train.learning_rate == alone.train.learning_rate

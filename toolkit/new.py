@@ -159,7 +159,8 @@ def _commands(kind: str, name: str, into: Path, root: Path) -> list[str]:
         check = [pytest]
     place = shlex.quote(_short(root))
     train = [line.format(name=name, root=place, search=search, tasks=tasks) for line in TRAIN[kind]]
-    return [f"  {line}" for line in (*check, *train)]
+    before = f"# then, after {place}/egs/mini/run.sh --stop-stage 5, once (an hour or two on two cores):"
+    return [f"  {line}" for line in (*check, before, *train)]
 
 
 def _export(into: Path, module: str) -> str:

@@ -25,7 +25,6 @@ from toolkit.interfaces import ADAPTERS  # noqa: E402
 
 README = ROOT / "recipes/README.md"
 BEGIN, END = "<!-- made by tools/recipe_table.py -->\n", "<!-- end of what is made -->\n"
-CORPUS = ROOT / "egs/mini/conf/mini.yaml"
 PACKAGED = "# Packaged models: "
 """opens the line of a recipe's header that says what to add for Whisper tiny.en and SmolLM2-135M"""
 
@@ -59,20 +58,14 @@ class Recipe:
     tasks: list[str]
     packaged: str
     """overrides for the packaged models, from the header"""
-    additions: str
-    """what a command with egs/mini adds so that the recipe keeps its own parts"""
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read an overlay and its header."""
         text = path.read_text()
         own, body = overlay(text)
-        corpus, corpus_body = overlay(CORPUS.read_text())
         primary, _ = overlay((ROOT / "toolkit/conf/toolkit.yaml").read_text())
-        parts = {kind: own.get(kind) or corpus.get(kind) or primary[kind] for kind in KINDS}
-        add = [f"{kind}={name}" for kind, name in own.items() if corpus.get(kind, name) != name]
-        if "cut" in body and corpus_body.get("cut", body["cut"]) != body["cut"]:
-            add.append(f"cut={body['cut']}")
+        parts = {kind: own.get(kind) or primary[kind] for kind in KINDS}
         packaged = "".join(line.removeprefix(PACKAGED) for line in text.splitlines() if line.startswith(PACKAGED))
         paper = re.search(r"arXiv (\d{4}\.\d{5})", text)
         source = re.search(r"github ([\w-]+/[\w-]+)", text)
@@ -82,8 +75,7 @@ class Recipe:
             parts,
             {kind: body.get(kind, {}) for kind in KINDS},
             body.get("imitate", {}).get("use", ["none: transcripts"]),
-            packaged,
-            " ".join([*add, *packaged.split()]),
+            " ".join(packaged.split()),
         )
 
     def sized(self, kind: str) -> dict[str, Any]:
@@ -159,7 +151,7 @@ def made() -> str:
     recipes = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))]
     head = ["recipe", "after", *KINDS, "tasks", "trained", "parameters"]
     text = table(head, [recipe.cells() for recipe in recipes])
-    additions = [[f"`{recipe.name}`", f"`{recipe.additions}`"] for recipe in recipes if recipe.additions]
+    additions = [[f"`{recipe.name}`", f"`{recipe.packaged}`"] for recipe in recipes if recipe.packaged]
     return text + "\n" + table(["recipe", "to add with `egs=mini/conf/mini`"], additions) if additions else text
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolkit.data.augmentation import MOST, copy_of, distort
+from toolkit.data.augmentation import MOST, copies_of, copy_name, copy_of, distort
 from toolkit.types import Example, Word
 
 
@@ -30,7 +30,7 @@ def test_times_of_a_copy_are_those_of_its_sound(name: str) -> None:
     assert [word.text for word in copy.words] == ["one", "two"]
     times = [time * speed for word in copy.words for time in (word.start, word.end)]
     assert times == pytest.approx([0.0, 0.4, 0.5, 1.0])
-    assert (copy.id, copy.transcript) == (f"{name}~1", example.transcript)
+    assert (copy.id, copy.transcript) == (copy_name(name, 1), example.transcript)
 
 
 def test_a_copy_is_as_loud_as_the_original_and_noisier() -> None:
@@ -39,3 +39,8 @@ def test_a_copy_is_as_loud_as_the_original_and_noisier() -> None:
     spectrum = np.abs(np.fft.rfft(copy * np.hanning(len(copy)))) ** 2
     near = slice(max(0, spectrum.argmax() - 5), spectrum.argmax() + 6)
     assert 0.5 < spectrum[near].sum() / spectrum.sum() < 0.9999
+
+
+def test_an_utterance_whose_slowest_copy_would_not_fit_has_none() -> None:
+    assert list(copies_of(25.5, 2, 30.0)) == [1, 2]
+    assert list(copies_of(25.6, 2, 30.0)) == []

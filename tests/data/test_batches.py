@@ -9,7 +9,7 @@ import torch
 from toolkit.config import compose_config, save_config
 from toolkit.data import batches
 from toolkit.data.batches import Collator, Shares, StepStream, batch_indices
-from toolkit.data.tasks import seeded
+from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interleavers.words import WordsInterleaver
@@ -100,8 +100,10 @@ def test_the_curriculum_is_a_line_and_then_flat() -> None:
     shares = Shares(0.2, start=1.0, steps=4)
     assert [shares.speech_at(step) for step in range(6)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
     assert [Shares(0.2, start=0.0, steps=4).speech_at(step) for step in (0, 2, 4)] == pytest.approx([0.0, 0.1, 0.2])
-    for none in (Shares(0.2), Shares(0.2, start=1.0), Shares(0.2, steps=4)):
-        assert {none.speech_at(step) for step in range(9)} == {0.2}
+    assert {Shares(0.2).speech_at(step) for step in range(9)} == {0.2}
+    for half in (lambda: Shares(0.2, start=1.0), lambda: Shares(0.2, steps=4)):
+        with pytest.raises(ConfigError, match="one is given"):
+            half()
 
 
 def test_plans_follow_the_curriculum(tokenizer: ChatTokenizer) -> None:

@@ -70,7 +70,7 @@ class AnswerStore:
     def missing(self, questions: Seq[Question]) -> list[Question]:
         """Return the questions that have no answer yet, each once: by prompt, so that batches can share it.
 
-        Long ones first: if memory is too small, one learns it at once; and batches are even.
+        Long ones first, so that batches are even.
         """
         unknown = {q.key(self.max_new_tokens): q for q in questions if self.get(q) is None}
         return sorted(unknown.values(), key=lambda q: (-len(q.prompt), q.prompt, -q.cost, q.text))

@@ -7,6 +7,7 @@ what synthesised or read speech has none of (Ko et al. 2017).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.audio import stretch
-from toolkit.data.tasks import seeded
+from toolkit.data.seeding import seeded
 from toolkit.types import Example, Word
 
 MOST = 0.15
@@ -25,9 +26,18 @@ NOISE = (10.0, 30.0)
 """signal to noise, dB"""
 
 
+_VERSION = hashlib.sha256(repr((MOST, DECAY, NOISE, 1)).encode()).hexdigest()[:4]
+"""of what a copy sounds like: frames of copies made otherwise go by another name"""
+
+
 def copy_name(name: str, number: int) -> str:
     """Name a copy, counted from 1."""
-    return f"{name}~{number}"
+    return f"{name}~{number}~{_VERSION}"
+
+
+def copies_of(duration: float, copies: int, longest: float) -> range:
+    """Return the numbers of an utterance's copies: none if the slowest could be longer than `longest` seconds."""
+    return range(1, copies + 1 if duration <= longest * (1 - MOST) else 1)
 
 
 def copy_of(example: Example, number: int) -> Example:

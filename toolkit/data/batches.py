@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from toolkit.data.tasks import seeded
+from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Interleaver
@@ -64,6 +64,8 @@ class Shares:
                 )
         if self.steps < 0:
             raise ConfigError(f"train.curriculum_steps is a number of steps, 0 or more, not {self.steps}")
+        if (self.start is None) != (self.steps == 0):
+            raise ConfigError("a curriculum needs train.speech_share_start and train.curriculum_steps; one is given")
 
     def speech_at(self, step: int) -> float:
         """Return the share of plain speech at a step: on the line from `start` to `speech`, then `speech`."""

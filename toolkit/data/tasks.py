@@ -6,8 +6,6 @@ latter. Which wording an utterance gets is a function of its id, so every stage 
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import check_prompt
 from toolkit.errors import ConfigError, DataError, unknown_name
 
@@ -107,12 +106,6 @@ def evaluation_requests(cuts: Seq[str], tasks: dict[str, Task]) -> list[Request]
                 requests.append(Request(cut, task.name, "seen_wording", rng.choice(task.training)))
                 requests.append(Request(cut, task.name, "held_out_wording", rng.choice(task.testing)))
     return requests
-
-
-def seeded(*parts: int | str) -> random.Random:
-    """Make a generator that depends on `parts` alone, the same in every process and on every machine."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
 def _read(path: Path) -> Task:

@@ -40,6 +40,11 @@ def run(config: Config) -> list[Path]:
         if system not in SYSTEMS:
             raise ConfigError(f"decode.systems holds '{system}'; there are: {', '.join(SYSTEMS)}")
     config = as_trained(config)
+    if "cascade" in config.decode.systems and not config.decode.recogniser and config.encoder["name"] != "whisper":
+        raise ConfigError(
+            f"encoder '{config.encoder['name']}' recognises nothing for the cascade: name a Whisper in "
+            "decode.recogniser, or leave the cascade out of decode.systems"
+        )
     model = trained_model(config)
     llm = text_llm(config, model.decoder)
     split = config.decode.split
@@ -55,7 +60,8 @@ def run(config: Config) -> list[Path]:
         others = [_known(text, Question(r.prompt, examples[other[r.cut]].transcript)) for r in requests]
         answers["other"] = (others, other)
     beside = {name: value for name, value in trainable_state(model).items() if name.startswith("decoder.")}
-    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config)}, model.adapter, beside)
+    lora = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if beside else {}
+    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config), **lora}, model.adapter, beside)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
         if system == "cascade":
@@ -124,10 +130,7 @@ def _cascade(
     """Answer Whisper's own transcripts, made once a split."""
     split = config.decode.split
     cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
-    model = config.decode.recogniser
-    if not model and config.encoder["name"] != "whisper":
-        raise ConfigError(f"encoder '{config.encoder['name']}' recognises nothing: name a Whisper in decode.recogniser")
-    model = model or config.encoder["model"]
+    model = config.decode.recogniser or config.encoder["model"]
     said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split)
     questions = [Question(r.prompt, said[r.cut]) for r in requests]
     fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")

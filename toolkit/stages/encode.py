@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import Config
-from toolkit.data.augmentation import copy_name, distort
+from toolkit.data.augmentation import copies_of, copy_name, distort
 from toolkit.data.cuts import load_cut_audio, read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import fingerprint
@@ -60,7 +60,8 @@ def encoder_options(config: Config) -> dict[str, Any]:
 def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any]) -> int:
     cache = frame_cache(config, encoder, split)
     copies = config.encode.copies if split == "train" else 0
-    wanted = [(cut, number) for cut in cuts for number in range(copies + 1)]
+    longest = config.prepare.max_duration
+    wanted = [(cut, number) for cut in cuts for number in (0, *copies_of(cut.duration, copies, longest))]
     todo = sorted((x for x in wanted if _name(*x) not in cache), key=lambda x: x[0].duration)
     if not todo:
         say(f"encode: {split} is done ({len(wanted)} utterances in {cache.folder})")

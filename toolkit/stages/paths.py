@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from toolkit.config import Config, load_config, require
 
@@ -46,7 +47,8 @@ def as_trained(config: Config) -> Config:
     saved = load_config(path)
     return replace(
         config,
-        encoder={**saved.encoder, **{key: config.encoder[key] for key in ("model",) if key in config.encoder}},
+        encoder=_elsewhere(saved.encoder, config.encoder, ("model",)),
+        decoder=_elsewhere(saved.decoder, config.decoder, ("model", "dtype")),
         adapter=saved.adapter,
         interleaver=saved.interleaver,
         loss=saved.loss,
@@ -56,3 +58,14 @@ def as_trained(config: Config) -> Config:
         text_marker=saved.text_marker,
         seed=saved.seed,
     )
+
+
+def _elsewhere(saved: dict[str, Any], given: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options of a part as saved, but for `keys`, which the caller may give for the same kind of part."""
+    result = dict(saved)
+    for key, value in saved.items():
+        if isinstance(value, dict) and isinstance(given.get(key), dict):
+            result[key] = _elsewhere(value, given[key], keys)
+        elif key in keys and given.get("name") == saved.get("name") and given.get(key):
+            result[key] = given[key]
+    return result

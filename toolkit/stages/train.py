@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
-from toolkit.data.augmentation import copy_of
+from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares, StepStream
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
@@ -57,6 +57,8 @@ def run(config: Config) -> Path:
     given = config.train
     shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
     out.mkdir(parents=True, exist_ok=True)
+    if config.train.decoder_dtype not in ("", "fp32", "bf16"):
+        raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     model = build_model(config.encoder, config.adapter, {**config.decoder, **precision}, config.cut, config.seed)
     loss = LOSSES.build(config.loss)
@@ -141,7 +143,8 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
     """
     if "student" not in loss.needs:
         originals = list(split_examples(config, "train").values())
-        return originals + [copy_of(e, n) for e in originals for n in range(1, config.encode.copies + 1)]
+        copies, longest = config.encode.copies, config.prepare.max_duration
+        return originals + [copy_of(e, n) for e in originals for n in copies_of(e.duration, copies, longest)]
     examples = asked_examples(config, "train")
     tasks = load_tasks(Path(config.imitate.tasks))
     trained = choose(tasks, config.imitate.use)

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from toolkit.data.tasks import seeded
+from toolkit.data.seeding import seeded
 from toolkit.errors import DataError
 from toolkit.interfaces import Loss
 from toolkit.models.speech_llm import SpeechLLM
@@ -95,7 +95,8 @@ class ImitationModule(pl.LightningModule):
         return float(self.learning_rate * (0.05 + 0.95 * cosine))
 
     def on_train_start(self) -> None:
-        """Start the clock of this process."""
+        """Switch on what dropout is trained, which Lightning leaves as it finds it; start the clock of this process."""
+        self.model.train()
         self._tick = time.monotonic()
 
     def training_step(self, batches: list[Batch], index: int) -> None:
