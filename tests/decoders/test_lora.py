@@ -314,7 +314,7 @@ def test_training_is_resumed_and_decoded_and_the_llm_stays(
     config_of: ConfigOf, tmp_path: Path, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answers are those that the imitate stage drew with causal_lm: the same text LLM."""
-    more = ("decoder=lora", "decoder.dropout=0", "decode.systems=[speech]", "decode.batch_size=4")
+    more = ("decoder=lora", "decoder.dropout=0.3", "decode.systems=[speech]", "decode.batch_size=4")
     whole, parts = (config_of(tmp_path / name, *more) for name in ("whole", "parts"))
     models: list[SpeechLLM] = []
     init = ImitationModule.__init__
@@ -367,3 +367,19 @@ def test_a_decoder_says_what_build_decoder_leaves_trained(tiny_llm: Path) -> Non
     lora = build_decoder({"name": "lora", "model": str(tiny_llm)})
     assert {name for name, p in lora.named_parameters() if p.requires_grad} == lora.trained()
     assert not any(p.requires_grad for p in build_decoder({"name": "causal_lm", "model": str(tiny_llm)}).parameters())
+
+
+def test_dropout_of_lora_is_on_in_a_training_step(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on: list[bool] = []
+    step = ImitationModule.training_step
+
+    def watch(self: Any, batches: Any, index: int) -> None:
+        on.extend(layer.lora_dropout["default"].training for layer in self.model.decoder.layers)
+        step(self, batches, index)
+
+    monkeypatch.setattr(ImitationModule, "training_step", watch)
+    train.run(config_of(tmp_path, "decoder=lora", "train.steps=3"))  # validation in between, too
+    assert on
+    assert all(on)
