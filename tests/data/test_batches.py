@@ -101,9 +101,9 @@ def test_the_curriculum_is_a_line_and_then_flat() -> None:
     assert [shares.speech_at(step) for step in range(6)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
     assert [Shares(0.2, start=0.0, steps=4).speech_at(step) for step in (0, 2, 4)] == pytest.approx([0.0, 0.1, 0.2])
     assert {Shares(0.2).speech_at(step) for step in range(9)} == {0.2}
-    for half in (lambda: Shares(0.2, start=1.0), lambda: Shares(0.2, steps=4)):
+    for start, steps in ((1.0, 0), (None, 4)):
         with pytest.raises(ConfigError, match="one is given"):
-            half()
+            Shares(0.2, start=start, steps=steps)
 
 
 def test_plans_follow_the_curriculum(tokenizer: ChatTokenizer) -> None:
