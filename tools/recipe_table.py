@@ -47,7 +47,7 @@ PROJECTIONS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe says, joined with what the primary configuration and egs/mini say of what it leaves open."""
+    """What a recipe says, joined with what the primary configuration says of what it leaves open."""
 
     name: str
     paper: str

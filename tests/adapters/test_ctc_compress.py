@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from toolkit.adapters.ctc import CTCAdapter
-from toolkit.adapters.ctc_compress import CTCCompressAdapter, label_runs, members
+from toolkit.adapters.ctc import CTCAdapter, label_runs
+from toolkit.adapters.ctc_compress import CTCCompressAdapter, members
 from toolkit.interfaces import TokenAdapter
 from toolkit.losses.ctc import CTCLoss
 from toolkit.testing import check_adapter

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters.ctc import CTCAdapter
-from toolkit.adapters.ctc_compress import label_runs, members
+from toolkit.adapters.ctc import CTCAdapter, label_runs
+from toolkit.adapters.ctc_compress import members
 from toolkit.adapters.stack import group_times
 from toolkit.interfaces import ADAPTERS
 from toolkit.types import Padded

@@ -21,6 +21,13 @@ from toolkit.interfaces import ADAPTERS, TokenAdapter
 from toolkit.types import Padded
 
 
+def label_runs(labels: Tensor, kept: Tensor) -> Tensor:
+    """Number the runs of one label among the `kept` steps of each row: (S, T') -> (S, T'), -1 at other steps."""
+    previous = nn.functional.pad(labels, (1, 0), value=-1)[:, :-1]
+    starts = kept & (labels != previous)
+    return (starts.cumsum(1) - 1).masked_fill(~kept, -1)
+
+
 @ADAPTERS.register("ctc")
 class CTCAdapter(TokenAdapter):
     """Stacks `factor` frames, attends over the utterance, scores tokens and merges runs of one label.
@@ -101,10 +108,10 @@ class CTCAdapter(TokenAdapter):
         logits = self._score(hidden.values)
         labels = self._labels(logits, hidden.mask)
         kept = labels != 0
-        starts = kept & (labels != nn.functional.pad(labels, (1, 0))[:, :-1])
-        run = starts.flatten().cumsum(0)[kept.flatten()] - 1
-        counts = starts.sum(1)
+        runs = label_runs(labels, kept)
+        counts = runs.amax(1) + 1
         total = int(counts.sum())
+        run = (runs + (counts.cumsum(0) - counts)[:, None])[kept]  # numbered through all rows
         values = torch.softmax(logits[kept][:, 1:], dim=-1) @ self._embeddings
         centres = group_times(frames, self.factor)[kept]
         size = torch.zeros(total, device=values.device).index_add_(0, run, torch.ones_like(centres))

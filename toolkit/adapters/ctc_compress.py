@@ -9,17 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters.ctc import CTCAdapter
+from toolkit.adapters.ctc import CTCAdapter, label_runs
 from toolkit.adapters.stack import group_times
 from toolkit.interfaces import ADAPTERS
 from toolkit.types import Padded
-
-
-def label_runs(labels: Tensor, kept: Tensor) -> Tensor:
-    """Number the runs of one label among the `kept` steps of each row: (S, T') -> (S, T'), -1 at other steps."""
-    previous = nn.functional.pad(labels, (1, 0), value=-1)[:, :-1]
-    starts = kept & (labels != previous)
-    return (starts.cumsum(1) - 1).masked_fill(~kept, -1)
 
 
 def members(runs: Tensor) -> Padded:

@@ -62,6 +62,8 @@ def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any])
     copies = config.encode.copies if split == "train" else 0
     longest = config.prepare.max_duration
     wanted = [(cut, number) for cut in cuts for number in (0, *copies_of(cut.duration, copies, longest))]
+    if copies and (without := len(cuts) - sum(number == 1 for _, number in wanted)):
+        say(f"encode: {without} of {len(cuts)} utterances have no copies: slowed, they could exceed {longest:g} s")
     todo = sorted((x for x in wanted if _name(*x) not in cache), key=lambda x: x[0].duration)
     if not todo:
         say(f"encode: {split} is done ({len(wanted)} utterances in {cache.folder})")
