@@ -11,8 +11,9 @@ from toolkit.cli import main
 from toolkit.config import load_parts
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, INTERLEAVERS, LOSSES, Adapter, Interleaver
-from toolkit.testing import contracts
+from toolkit.testing import check_decoder, check_interleaver, check_loss
 from toolkit.testing.check import CHECKS, STAND_INS, find_kind, read_options
+from toolkit.testing.laws import recorded
 from toolkit.types import Example, Padded, Plan, SpeechSegment, TextSegment
 
 load_parts()
@@ -76,6 +77,7 @@ def test_a_lawful_part_has_a_tick_for_each_law(capsys: pytest.CaptureFixture[str
     assert (status, errors) == (0, "")
     assert lines == [
         "interleaver 'words'",
+        "  ✓ an unknown key is refused",
         "  ✓ the same rng gives the same plan",
         "  ✓ speech segments are not empty",
         "  ✓ speech segments are in order and do not overlap",
@@ -88,7 +90,7 @@ def test_a_lawful_part_has_a_tick_for_each_law(capsys: pytest.CaptureFixture[str
 def test_the_law_that_breaks_is_named_and_the_check_ends_there(capsys: pytest.CaptureFixture[str]) -> None:
     status, lines, errors = checked(capsys, "leaky")
     assert status == 1
-    assert lines[-2:] == ["  ✓ output_lengths is the real length", "  ✗ a row does not depend on its neighbours"]
+    assert lines[-2:] == ["  ✓ what stands in the padding means nothing", "  ✗ a row does not depend on its neighbours"]
     assert errors == "toolkit check: 'leaky' breaks the law: a row does not depend on its neighbours\n"
 
 
@@ -152,7 +154,7 @@ def test_a_model_that_is_given_is_used(
     monkeypatch.setattr("toolkit.testing.check.STAND_INS", {})
     assert checked(capsys, "causal_lm", f"decoder.model={tiny_llm}")[0] == 0
     with pytest.raises(ConfigError, match=r"decoder\.model has no default"):
-        CHECKS["decoder"]("causal_lm")
+        check_decoder("causal_lm")
 
 
 def test_a_name_alone_finds_its_kind() -> None:
@@ -161,12 +163,12 @@ def test_a_name_alone_finds_its_kind() -> None:
 
 
 def test_laws_are_recorded_for_those_who_ask_only() -> None:
-    with contracts.recorded() as outer:
-        with contracts.recorded() as inner:
-            contracts.check_interleaver("whole")
-        contracts.check_loss("cross_entropy")
-    contracts.check_loss("cross_entropy")
-    assert len(inner) == 5
+    with recorded() as outer:
+        with recorded() as inner:
+            check_interleaver("whole")
+        check_loss("cross_entropy")
+    check_loss("cross_entropy")
+    assert len(inner) == 6
     assert set(inner) < set(outer)
     assert "the loss is finite" in outer
     assert all(outer.values())

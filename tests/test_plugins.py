@@ -68,6 +68,15 @@ def test_a_plugin_that_does_not_import_stops_the_program_and_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("text", ["import sys; sys.exit(0)", "def broken(:", "1 / 0"])
+def test_whatever_a_plugin_does_instead_of_importing_it_is_named(plugins: Path, text: str) -> None:
+    (plugins / "toolkit_bad.py").write_text(text + "\n")
+    done = toolkit("toolkit_castor,toolkit_bad", "check", "words")
+    assert done.returncode == 2
+    assert "plugin 'toolkit_bad' ($TOOLKIT_PLUGINS) does not import" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.usefixtures("plugins")
 def test_two_plugins_with_one_name_stop_the_program_and_are_both_named() -> None:
     done = toolkit("toolkit_castor,toolkit_pollux", "show", "adapter", "stack")

@@ -92,6 +92,11 @@ def test_an_unknown_key_is_answered_with_the_nearest(toys: Registry[Toy]) -> Non
         build(toys, 0.5, name="ball", color="blue")
 
 
+def test_a_key_of_another_part_says_whose_it_is(toys: Registry[Toy]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key of toy 'robot' 'colour'.* colour is an option of toy=ball\.$"):
+        toys.check({"name": "robot", "battery": "AA", "colour": "blue"})
+
+
 def test_wiring_cannot_be_configured(toys: Registry[Toy]) -> None:
     with pytest.raises(ConfigError, match="unknown key of toy 'ball' 'weight'"):
         build(toys, name="ball", weight=0.5)

@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from toolkit.errors import ConfigError
+from toolkit.limits import check_limits
 from toolkit.registry import load_plugins
 
 PRIMARY = "toolkit"
@@ -109,7 +110,7 @@ class TrainConfig:
     batch_size: int = 16
     """utterances a step, over all ranks and micro-batches"""
     micro_batch_size: int = 0
-    """utterances a forward pass; 0 means the whole batch"""
+    """utterances a forward pass, in validation too (16 at most); 0 means the whole batch, and 16 in validation"""
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup: float = 0.05
@@ -218,12 +219,14 @@ def typed(config: DictConfig) -> Config:
     """Resolve a composed tree into plain values: dataclasses for sections, dicts for parts.
 
     Raises:
-        ConfigError: a value that must be given is missing.
+        ConfigError: a value that must be given is missing, or a number is one that no stage can run with.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     if not isinstance(plain, dict):
         raise ConfigError("the configuration is not a mapping")
-    return from_plain({str(key): value for key, value in plain.items()})
+    values = {str(key): value for key, value in plain.items()}
+    check_limits(values)
+    return from_plain(values)
 
 
 def from_plain(plain: dict[str, Any]) -> Config:

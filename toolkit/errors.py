@@ -37,10 +37,11 @@ class AssetError(ToolkitError):
     """A packaged model is not there, or is not what the catalogue says."""
 
 
-def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
-    """Make the error for a name nobody has: the nearest name first, then all of them."""
+def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> UnknownNameError:
+    """Make the error for a name nobody has: the nearest name first, then all of them, then another hint."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return UnknownNameError(f"unknown {kind} '{name}'.{hint} There are: {', '.join(sorted(known)) or '(none)'}.")
+    nearest = f" Did you mean '{close[0]}'?" if close else ""
+    all_names = ", ".join(sorted(known)) or "(none)"
+    return UnknownNameError(f"unknown {kind} '{name}'.{nearest} There are: {all_names}.{hint}")

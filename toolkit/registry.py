@@ -72,16 +72,26 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: a key that the part does not have, or one that it needs and did not get.
         """
-        cls = self[options["name"]]
-        keywords = {key: value for key, value in options.items() if key != "name"}
-        known = keyword_parameters(cls)
-        for key in keywords:
-            if key not in known:
-                raise unknown_name(f"key of {self.kind} '{options['name']}'", key, list(known))
+        cls = self.check(options)
+        return cls(*wiring, **{key: value for key, value in options.items() if key != "name"})
+
+    def check(self, options: Mapping[str, Any]) -> type[T]:
+        """Return the class that `options["name"]` names, if it has these options: nothing is built or loaded.
+
+        Raises:
+            ConfigError: a key that the part does not have (and who has it), or one that it needs and did not get.
+        """
+        name = options["name"]
+        cls, known = self[name], keyword_parameters(self[name])
+        for key in options:
+            if key != "name" and key not in known:
+                owners = [other for other in self if key in keyword_parameters(self[other])]
+                hint = f" {key} is an option of {self.kind}={', '.join(owners)}." if owners else ""
+                raise unknown_name(f"key of {self.kind} '{name}'", key, list(known), hint)
         for key, parameter in known.items():
-            if parameter.default is parameter.empty and keywords.get(key, MISSING) == MISSING:
-                raise ConfigError(f"{self.kind}.{key} has no default: {self.kind} '{options['name']}' needs it")
-        return cls(*wiring, **keywords)
+            if parameter.default is parameter.empty and options.get(key, MISSING) == MISSING:
+                raise ConfigError(f"{self.kind}.{key} has no default: {self.kind} '{name}' needs it")
+        return cls
 
 
 def keyword_parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -118,7 +128,7 @@ def load_plugins() -> dict[str, str]:
             import_module(module)
         except PluginError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"plugin '{module}' ({origin}) does not import: {type(error).__name__}: {error}. "
                 "Mend it, uninstall it, or take it out of $TOOLKIT_PLUGINS."

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from toolkit.config import load_parts
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import CheckpointError, ConfigError
-from toolkit.interfaces import ADAPTERS, LOSSES
+from toolkit.interfaces import ADAPTERS, LOSSES, Adapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.testing.tiny import tiny_llm as make_tiny_llm
@@ -80,12 +81,50 @@ def test_gradients_reach_the_adapter_and_nothing_else(loss: str, tiny_llm: Path,
     assert reached == {"adapter"}
 
 
-def test_every_adapter_gets_a_gradient_through_the_frozen_decoder(tiny_llm: Path, tiny_whisper: Path) -> None:
-    for name in ADAPTERS:
-        model = model_of(name, tiny_llm, tiny_whisper, "frames")
-        criterion = LOSSES.build({"name": "cross_entropy"})
-        criterion(model(batch_of(tiny_llm, [0, 1]), criterion.needs)).total.backward()
-        assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.adapter.parameters()), name
+@pytest.mark.parametrize("name", list(ADAPTERS))
+def test_a_gradient_reaches_every_adapter_through_the_frozen_decoder(
+    name: str, tiny_llm: Path, tiny_whisper: Path
+) -> None:
+    model = model_of(name, tiny_llm, tiny_whisper, "frames")
+    criterion = LOSSES.build({"name": "cross_entropy"})
+    criterion(model(batch_of(tiny_llm, [0, 1]), criterion.needs)).total.backward()
+    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.adapter.parameters())
+    assert all(p.grad is None for p in model.decoder.parameters())
+
+
+class Narrow(Adapter):
+    """Gives embeddings of another width than it was asked for."""
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(input_dim, output_dim - 1)
+
+    def forward(self, frames: Padded) -> Padded:
+        return Padded(self.project(frames.zeroed()), frames.lengths)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return lengths
+
+
+def test_widths_that_do_not_fit_are_both_named(
+    tiny_llm: Path, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ADAPTERS._classes, "narrow", Narrow)
+    needs = frozenset({"student"})
+    with pytest.raises(ConfigError, match="Narrow gives embeddings of 31 values, and CausalLMDecoder takes 32"):
+        model_of("narrow", tiny_llm, tiny_whisper, "frames")(batch_of(tiny_llm, [0, 1]), needs)
+    model = model_of("stack", tiny_llm, tiny_whisper)
+    model.encoder.output_dim = 30
+    with pytest.raises(ConfigError, match="frames have 32 values, and WhisperEncoder says output_dim 30"):
+        model(batch_of(tiny_llm, [0, 1]), needs)
+
+
+def test_a_checkpoint_of_another_width_names_both(tiny_llm: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    save_checkpoint(model_of("stack", tiny_llm, tiny_whisper), tmp_path)
+    other = model_of("stack", tiny_llm, tiny_whisper)
+    other.adapter = ADAPTERS.build({"name": "stack", "factor": 3}, 32, 32)
+    with pytest.raises(CheckpointError, match=r"adapter\.project\.0\.weight has shape \(2048, 160\), .* \(2048, 96\)"):
+        load_checkpoint(other, tmp_path)
 
 
 def test_targets_end_the_turn_only_where_the_answer_was_complete(tiny_llm: Path) -> None:

@@ -42,6 +42,30 @@ def test_one_batch_of_four_is_four_micro_batches_of_one(config_of: ConfigOf, tmp
         torch.testing.assert_close(tensor, split[name], atol=1e-5, rtol=1e-4)
 
 
+def test_validation_goes_by_micro_batches_and_hears_the_same(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    step = ImitationModule.validation_step
+
+    def watch(self: Any, batch: Any, index: int) -> None:
+        sizes.append(len(batch.ids))
+        step(self, batch, index)
+
+    monkeypatch.setattr(ImitationModule, "validation_step", watch)
+    monkeypatch.setattr(train, "VALIDATED", 8)
+    seen = {}
+    for micro in (0, 3, 40):
+        sizes.clear()
+        train.run(config_of(tmp_path / str(micro), f"train.micro_batch_size={micro}", "train.steps=2"))
+        rows = [json.loads(line) for line in (tmp_path / str(micro) / "train_log.jsonl").read_text().splitlines()]
+        (loss,) = [row["validation"]["loss"] for row in rows if "validation" in row]
+        seen[micro] = (max(sizes), sum(sizes), loss)
+    assert [seen[micro][0] for micro in (0, 3, 40)] == [8, 3, 8]
+    assert seen[3][1:] == pytest.approx(seen[0][1:], abs=1e-5)
+    assert seen[40] == seen[0]
+
+
 @pytest.mark.parametrize("stops", [[3], [4], [9], [3, 5, 9]])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     stops: list[int], whole: Path, config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

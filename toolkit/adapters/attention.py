@@ -17,6 +17,16 @@ SPREAD = 0.02
 """standard deviation of fresh weights and queries, BERT's"""
 
 
+def check_heads(width: int, heads: int, key: str = "heads") -> None:
+    """Refuse a width that does not divide among heads.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if heads < 1 or width < 1 or width % heads:
+        raise ConfigError(f"adapter.hidden_dim {width} is not a multiple of adapter.{key} {heads}")
+
+
 class Attention(nn.Module):
     """Multi-head attention over keys that may have a width of their own."""
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from toolkit.adapters.attention import check_heads
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, CountingAdapter
 from toolkit.types import Padded
@@ -63,8 +64,7 @@ class CIFAdapter(CountingAdapter):
     ) -> None:
         super().__init__()
         width = hidden_dim or input_dim
-        if width % heads:
-            raise ConfigError(f"adapter.hidden_dim {width} is not a multiple of adapter.heads {heads}")
+        check_heads(width, heads)
         if frames_per_token <= 1:
             raise ConfigError(f"adapter.frames_per_token must be more than 1, not {frames_per_token}")
         if not 0 < tail <= 1:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, TimedAdapter
 from toolkit.types import Padded
 
@@ -19,6 +20,10 @@ class ConvAdapter(TimedAdapter):
         self, input_dim: int, output_dim: int, *, layers: int = 3, kernel: int = 5, bottleneck: int = 512
     ) -> None:
         super().__init__()
+        if layers < 1 or bottleneck < 1:
+            raise ConfigError(f"adapter.layers and adapter.bottleneck are at least 1, not {layers} and {bottleneck}")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ConfigError(f"adapter.kernel is odd, so that it has a middle, not {kernel}")
         widths = [input_dim] * layers + [output_dim]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(widths[i], 2 * widths[i + 1], kernel, stride=2, padding=kernel // 2) for i in range(layers)

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from toolkit.adapters.attention import check_heads
 from toolkit.adapters.stack import group_times, stack_frames
 from toolkit.errors import CheckpointError, ConfigError
 from toolkit.interfaces import ADAPTERS, TokenAdapter
@@ -53,8 +54,11 @@ class CTCAdapter(TokenAdapter):
         mask_frames: int = 20,
     ) -> None:
         super().__init__()
-        if hidden_dim % heads:
-            raise ConfigError(f"adapter.hidden_dim {hidden_dim} is not a multiple of adapter.heads {heads}")
+        check_heads(hidden_dim, heads)
+        if hidden_dim % 2:
+            raise ConfigError(f"adapter.hidden_dim {hidden_dim} is odd: a position is pairs of a sine and a cosine")
+        if factor < 1:
+            raise ConfigError(f"adapter.factor must be at least 1, not {factor}")
         self.factor = self.token_stride = factor
         self.heads = heads
         self.context = context
@@ -89,6 +93,11 @@ class CTCAdapter(TokenAdapter):
         """Give the adapter its tokens (K,) and their frozen embeddings (K, output_dim)."""
         if len(token_ids) != len(embeddings):
             raise ConfigError(f"{len(token_ids)} tokens and {len(embeddings)} embeddings do not fit")
+        if embeddings.shape[1] != self.token.out_features:
+            raise ConfigError(
+                f"the adapter was built for embeddings of {self.token.out_features} values, and the decoder's tokens "
+                f"have {embeddings.shape[1]}"
+            )
         self.token_ids = token_ids
         self._embeddings = embeddings.detach().float()
         # Embeddings share a large common part; what tells tokens apart is what is left without it.

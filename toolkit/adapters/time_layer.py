@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from toolkit.adapters.attention import check_heads
 from toolkit.adapters.stack import group_means
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, TimedAdapter
@@ -42,8 +43,7 @@ class TimeLayerAdapter(TimedAdapter):
             raise ConfigError(f"adapter.pool must be at least 1, not {pool}")
         width = hidden_dim or input_dim // taps
         for name, heads in (("time_heads", time_heads), ("layer_heads", layer_heads)):
-            if width % heads:
-                raise ConfigError(f"adapter.hidden_dim {width} is not a multiple of adapter.{name} {heads}")
+            check_heads(width, heads, name)
         self.taps = taps
         self.pool = pool
         self.project = nn.Linear(input_dim // taps, width) if hidden_dim else nn.Identity()

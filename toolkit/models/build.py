@@ -9,7 +9,7 @@ import torch
 
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, Adapter, Decoder, Encoder, TokenAdapter
-from toolkit.models.speech_llm import SpeechLLM
+from toolkit.models.speech_llm import SpeechLLM, check_cut
 
 
 def best_device() -> torch.device:
@@ -38,7 +38,14 @@ def build_decoder(options: Mapping[str, Any]) -> Decoder:
 def build_model(
     encoder: Mapping[str, Any], adapter: Mapping[str, Any], decoder: Mapping[str, Any], cut: str, seed: int
 ) -> SpeechLLM:
-    """Build the model with a trainable adapter between frozen parts; `seed` draws the weights that are new."""
+    """Build the model with a trainable adapter between frozen parts; `seed` draws the weights that are new.
+
+    Raises:
+        ConfigError: a part does not have an option, or the adapter cannot be cut there; before anything is loaded.
+    """
+    ENCODERS.check(encoder)
+    DECODERS.check(decoder)
+    check_cut(cut, ADAPTERS.check(adapter))
     torch.manual_seed(seed)
     ears, mouth = build_encoder(encoder), build_decoder(decoder)
     torch.manual_seed(seed)  # again: the adapter is the same whatever stands beside it

@@ -16,6 +16,35 @@ from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded,
 CUTS = ("frames", "embeddings")
 
 
+def check_cut(cut: str, adapter: type[Adapter]) -> None:
+    """Refuse to cut where an adapter cannot be.
+
+    Raises:
+        ConfigError: there is no such cut, or it needs to know when the adapter's outputs happen.
+    """
+    if cut not in CUTS:
+        raise ConfigError(f"cut is one of {', '.join(CUTS)}, not '{cut}'")
+    if cut == "embeddings" and not issubclass(adapter, TimedAdapter):
+        raise ConfigError(
+            f"cut=embeddings needs an adapter that knows when its outputs happen; {adapter.__name__} does not: "
+            "use cut=frames"
+        )
+
+
+def check_needs(needs: frozenset[str], adapter: type[Adapter]) -> None:
+    """Refuse a loss that asks an adapter for what it does not have.
+
+    Raises:
+        ConfigError: naming the kind of adapter that has it.
+    """
+    if "spans" in needs and not issubclass(adapter, TokenAdapter):
+        raise ConfigError(f"the ctc loss needs an adapter that emits tokens (adapter=ctc); {adapter.__name__} does not")
+    if "quantities" in needs and not issubclass(adapter, CountingAdapter):
+        raise ConfigError(
+            f"the cif_length loss needs an adapter that counts its outputs (adapter=cif); {adapter.__name__} does not"
+        )
+
+
 class SpeechLLM(nn.Module):
     """Answers prompts about speech with the answers that its decoder gives about text.
 
@@ -32,13 +61,7 @@ class SpeechLLM(nn.Module):
 
     def __init__(self, encoder: Encoder, adapter: Adapter, decoder: Decoder, cut: str = "frames") -> None:
         super().__init__()
-        if cut not in CUTS:
-            raise ConfigError(f"cut is one of {', '.join(CUTS)}, not '{cut}'")
-        if cut == "embeddings" and not isinstance(adapter, TimedAdapter):
-            raise ConfigError(
-                f"cut=embeddings needs an adapter that knows when its outputs happen; "
-                f"{type(adapter).__name__} does not: use cut=frames"
-            )
+        check_cut(cut, type(adapter))
         self.encoder = encoder
         self.adapter = adapter
         self.decoder = decoder
@@ -53,25 +76,45 @@ class SpeechLLM(nn.Module):
         return self
 
     def frames(self, batch: Batch) -> Padded:
-        """Return the encoder's frames (B, T, D): the cached ones, or computed from the audio."""
+        """Return the encoder's frames (B, T, D): the cached ones, or computed from the audio.
+
+        Raises:
+            ConfigError: they are not as wide as the encoder says.
+        """
         if batch.frames is not None:
-            return batch.frames
-        assert batch.audio is not None
-        trained = any(p.requires_grad for p in self.encoder.parameters())
-        with nullcontext() if trained else torch.no_grad():
-            frames: Padded = self.encoder(batch.audio)
-            return frames
+            frames = batch.frames
+        else:
+            assert batch.audio is not None
+            trained = any(p.requires_grad for p in self.encoder.parameters())
+            with nullcontext() if trained else torch.no_grad():
+                frames = self.encoder(batch.audio)
+        width, said = frames.values.shape[2], self.encoder.output_dim
+        if width != said:
+            raise ConfigError(f"frames have {width} values, and {type(self.encoder).__name__} says output_dim {said}")
+        return frames
 
     def spans(self, frames: Padded, sequences: Seq[Sequence]) -> list[Tensor]:
-        """Adapt the speech of all rows: S tensors (u, D), in order."""
+        """Adapt the speech of all rows: S tensors (u, D), in order.
+
+        Raises:
+            ConfigError: they are not as wide as the decoder's embeddings.
+        """
         if not any(spans_of(row) for row in sequences):
             return []
         if self.cut == "frames":
             adapted: Padded = self.adapter(cut_frames(frames, sequences, self.encoder.frame_shift))
-            return adapted.unpad()
-        assert isinstance(self.adapter, TimedAdapter)
-        embeddings, times = self.adapter.timed(frames)
-        return cut_embeddings(embeddings, times, frames.lengths, sequences, self.encoder.frame_shift)
+            spans = adapted.unpad()
+        else:
+            assert isinstance(self.adapter, TimedAdapter)
+            embeddings, times = self.adapter.timed(frames)
+            spans = cut_embeddings(embeddings, times, frames.lengths, sequences, self.encoder.frame_shift)
+        width, wanted = spans[0].shape[1], self.decoder.embedding_dim
+        if width != wanted:
+            raise ConfigError(
+                f"{type(self.adapter).__name__} gives embeddings of {width} values, and "
+                f"{type(self.decoder).__name__} takes {wanted}"
+            )
+        return spans
 
     def rows(self, frames: Padded, sequences: Seq[Sequence]) -> list[Spliced]:
         """Splice speech and text into rows for the decoder."""
@@ -80,6 +123,7 @@ class SpeechLLM(nn.Module):
 
     def forward(self, batch: Batch, needs: frozenset[str]) -> LossInputs:
         """Compute what a loss needs, and nothing else."""
+        check_needs(needs, type(self.adapter))
         frames = self.frames(batch)
         spans = self._span_outputs(frames, batch) if "spans" in needs else None
         quantities = self._quantities(frames, batch) if "quantities" in needs else None
@@ -112,19 +156,12 @@ class SpeechLLM(nn.Module):
         )
 
     def _quantities(self, frames: Padded, batch: Batch) -> Quantities:
-        if not isinstance(self.adapter, CountingAdapter):
-            raise ConfigError(
-                f"the cif_length loss needs an adapter that counts its outputs (adapter=cif); "
-                f"{type(self.adapter).__name__} does not"
-            )
+        assert isinstance(self.adapter, CountingAdapter)
         assert batch.transcripts is not None
         return Quantities(self.adapter.quantities(frames), batch.transcripts.lengths)
 
     def _span_outputs(self, frames: Padded, batch: Batch) -> SpanOutputs:
-        if not isinstance(self.adapter, TokenAdapter):
-            raise ConfigError(
-                f"the ctc loss needs an adapter that emits tokens (adapter=ctc); {type(self.adapter).__name__} does not"
-            )
+        assert isinstance(self.adapter, TokenAdapter)
         assert batch.transcripts is not None
         table = torch.full((self.decoder.vocabulary_size,), 0, device=batch.transcripts.values.device)
         table[self.adapter.token_ids] = torch.arange(1, len(self.adapter.token_ids) + 1, device=table.device)

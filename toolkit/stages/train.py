@@ -29,6 +29,7 @@ from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
 from toolkit.stages.imitate import TextLLM, asked_examples, split_examples, spread, text_llm
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
+from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
 from toolkit.stages.training_bar import TrainingBar
 from toolkit.training.anchor import AnchoredLoss
@@ -38,6 +39,9 @@ from toolkit.types import Batch, Example
 
 LOG = "train_log.jsonl"
 """in the experiment folder: one JSON line a step, for the report's curves"""
+
+VALIDATED = 16
+"""utterances of the development set in a forward pass, at most"""
 
 _DECIDES = (*KINDS, "cut", "system", "speech_marker", "text_marker", "seed", "imitate", "train", "encode.copies")
 """sections and keys of the configuration that decide what a training is"""
@@ -54,16 +58,13 @@ def run(config: Config) -> Path:
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
+    check_training(config)
     given = config.train
     shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
     out.mkdir(parents=True, exist_ok=True)
-    if config.train.decoder_dtype not in ("", "fp32", "bf16"):
-        raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     model = build_model(config.encoder, config.adapter, {**config.decoder, **precision}, config.cut, config.seed)
     loss = LOSSES.build(config.loss)
-    if config.interleaver.get("learn_text") and "teacher" in loss.needs:
-        raise ConfigError("interleaver.learn_text needs a loss without a teacher, whose view has no text among speech")
     if config.train.anchor and "student" in loss.needs:
         if isinstance(model.adapter, TokenAdapter):
             loss = AnchoredLoss(loss, config.train.anchor)
@@ -216,7 +217,8 @@ class _Development(torch.utils.data.Dataset[Batch]):
         limit = config.train.validation_utterances
         chosen = spread(chosen, limit)
         chosen.sort(key=lambda example: example.duration)
-        self.batches = [chosen[i : i + 16] for i in range(0, len(chosen), 16)]
+        size = min(VALIDATED, config.train.micro_batch_size or VALIDATED)
+        self.batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         self.collate = _collator(config, llm.tokenizer, model, loss, "dev", Shares(speech=1.0))
 
     def __len__(self) -> int:

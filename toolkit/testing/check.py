@@ -17,15 +17,18 @@ from toolkit.encoders.whisper import WhisperEncoder
 from toolkit.errors import ConfigError, unknown_name
 from toolkit.interfaces import REGISTRIES
 from toolkit.registry import config_class, keyword_parameters
-from toolkit.testing import contracts
+from toolkit.testing.contracts import check_interleaver, check_loss
+from toolkit.testing.decoder_laws import check_decoder
+from toolkit.testing.frame_laws import check_adapter, check_encoder
+from toolkit.testing.laws import recorded
 from toolkit.testing.tiny import tiny_llm, tiny_whisper
 
 CHECKS: dict[str, Callable[..., None]] = {
-    "encoder": contracts.check_encoder,
-    "adapter": contracts.check_adapter,
-    "decoder": contracts.check_decoder,
-    "interleaver": contracts.check_interleaver,
-    "loss": contracts.check_loss,
+    "encoder": check_encoder,
+    "adapter": check_adapter,
+    "decoder": check_decoder,
+    "interleaver": check_interleaver,
+    "loss": check_loss,
 }
 STAND_INS: dict[type, Callable[[Path], Path]] = {CausalLMDecoder: tiny_llm, WhisperEncoder: tiny_whisper}
 """parts that load a `model` -> what writes a tiny one that they can load"""
@@ -89,7 +92,7 @@ def check_part(kind: str, name: str, options: dict[str, Any], tell: Callable[[st
         Whether all laws hold.
     """
     cls: type = REGISTRIES[kind][name]
-    with TemporaryDirectory() as folder, contracts.recorded() as laws:
+    with TemporaryDirectory() as folder, recorded() as laws:
         if "model" in keyword_parameters(cls) and "model" not in options:
             for base, write in STAND_INS.items():
                 if issubclass(cls, base):

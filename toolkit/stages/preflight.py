@@ -1,0 +1,35 @@
+"""What cannot be trained is refused before anything is loaded: parts that do not know each other's needs."""
+
+from __future__ import annotations
+
+from toolkit.config import Config
+from toolkit.errors import ConfigError
+from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, INTERLEAVERS, LOSSES, Decoder
+from toolkit.models.speech_llm import check_cut, check_needs
+
+DTYPES = ("", "fp32", "bf16")
+
+
+def check_training(config: Config) -> None:
+    """Look at the parts of a training together; losses and interleavers are built, for they load nothing.
+
+    Raises:
+        ConfigError: a part does not have an option, or two choices contradict each other; both are named.
+    """
+    ENCODERS.check(config.encoder)
+    adapter, decoder = ADAPTERS.check(config.adapter), DECODERS.check(config.decoder)
+    loss = LOSSES.build(config.loss)
+    INTERLEAVERS.build(config.interleaver)
+    check_cut(config.cut, adapter)
+    check_needs(loss.needs, adapter)
+    if config.train.decoder_dtype not in DTYPES:
+        raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
+    if config.interleaver.get("learn_text") and "teacher" in loss.needs:
+        raise ConfigError(
+            f"interleaver.learn_text needs a loss without a teacher, not loss={config.loss['name']}, "
+            "whose view has no text among speech"
+        )
+    frozen = decoder.trained is Decoder.trained
+    if config.train.text_share == 1 and (frozen or config.decoder.get("audio_only")):
+        who = "the decoder is frozen" if frozen else "decoder.audio_only acts where there is speech"
+        raise ConfigError(f"train.text_share=1 leaves nothing to hear, and {who}: nothing would be learnt")
