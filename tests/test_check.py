@@ -83,6 +83,11 @@ def test_a_lawful_part_has_a_tick_for_each_law(capsys: pytest.CaptureFixture[str
         "  ✓ speech segments are in order and do not overlap",
         "  ✓ speech is inside the cut",
         "  ✓ text and speech cover the transcript exactly once",
+        "  ✓ without word times what is not read stays speech",
+        "  ✓ a ratio of 0 is the text view",
+        "  ✓ a ratio of 1 is the speech view",
+        "  ✓ the share of words that are heard is the ratio",
+        "  ✓ text is learnt if learn_text says so, and only then",
         "interleaver 'words' keeps its law",
     ]
 
@@ -168,7 +173,7 @@ def test_laws_are_recorded_for_those_who_ask_only() -> None:
             check_interleaver("whole")
         check_loss("cross_entropy")
     check_loss("cross_entropy")
-    assert len(inner) == 6
+    assert len(inner) == 7
     assert set(inner) < set(outer)
     assert "the loss is finite" in outer
     assert all(outer.values())

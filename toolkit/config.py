@@ -57,9 +57,10 @@ class AlignConfig:
     """Cuts -> cuts with word times."""
 
     source: str = "pocketsphinx"
-    """`pocketsphinx`, `ctm`, `textgrid`, or `given` (the corpus has word times already)"""
+    """`pocketsphinx`, `ctm`, `textgrid`, `ctc` (a trained adapter that emits tokens, such as a warm start), or `given`
+    (the corpus has word times already)"""
     path: str = ""
-    """the CTM file or the folder of TextGrids, one per utterance id"""
+    """the CTM file, the folder of TextGrids, one per utterance id, or the checkpoint folder for `ctc`"""
     jobs: int = 1
     """processes"""
 
@@ -86,6 +87,9 @@ class ImitateConfig:
     """tasks to train on; empty means every task that is not held out"""
     tasks_per_cut: int = 2
     """how many of the training tasks each training utterance is asked, drawn by its id"""
+    concatenated: float = 0.0
+    """share of the training requests in which another utterance's transcript stands, as text, before or after this
+    one's speech, and the answer is about both; needs no word times"""
     max_new_tokens: int = 24
     """answers longer than this are cut and marked, so that no end of turn is trained after them"""
     batch_size: int = 48

@@ -1,4 +1,7 @@
-"""Whatever is drawn, a plan gives every word exactly once, in order, and as much speech as was asked for."""
+"""Whatever is drawn, a plan gives every word exactly once, in order, and as much speech as was asked for.
+
+For every registered interleaver, those of plugins included, with any of their options.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolkit.config import load_parts
+from toolkit.data.batches import Collator, Shares
+from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError
 from toolkit.interfaces import INTERLEAVERS, Interleaver
 from toolkit.interleavers.alternating import AlternatingInterleaver
-from toolkit.interleavers.poisson import PoissonInterleaver
 from toolkit.interleavers.sentences import SentencesInterleaver, sentences_of
-from toolkit.interleavers.spans import SpansInterleaver
 from toolkit.interleavers.text import TextInterleaver
 from toolkit.interleavers.uniform import UniformInterleaver, estimated_words
 from toolkit.interleavers.whole import WholeInterleaver
-from toolkit.interleavers.words import WordsInterleaver
-from toolkit.testing import check_interleaver
+from toolkit.registry import keyword_parameters
 from toolkit.types import Example, Plan, Sequence, SpeechSegment, TextSegment, TokenPiece, Word
 
-NAMES = ("alternating", "poisson", "sentences", "spans", "uniform", "words")
+load_parts()
+
+NAMES = list(INTERLEAVERS)
+MIXING = [name for name in NAMES if name not in ("text", "whole")]
+SHARED = [name for name in NAMES if "ratio" in keyword_parameters(INTERLEAVERS[name])]
+"""those that have a share of speech to keep"""
 VOCABULARY = (
     "I",
     "isn't",
@@ -45,7 +53,7 @@ VOCABULARY = (
 ratios = st.sampled_from((0.0, 1.0)) | st.floats(0, 1)
 seeds = st.integers(0, 2**32)
 lengths = st.integers(1, 12)
-_tokenizers: dict[Path, ChatTokenizer] = {}
+_tokenizers: dict[str, ChatTokenizer] = {}
 
 
 @st.composite
@@ -60,18 +68,31 @@ def examples(draw: st.DrawFn) -> Example:
     return Example("u", now + draw(st.floats(0, 0.5)), " ".join(word.text for word in words), tuple(words))
 
 
-def planners(ratio: st.SearchStrategy[float], learn: st.SearchStrategy[bool]) -> st.SearchStrategy[Interleaver]:
-    """Every planner that has a ratio, with any of its options."""
-    spans = {"ratio": ratio, "length": lengths, "learn_text": learn}
-    return st.one_of(
-        st.builds(WordsInterleaver, ratio=ratio, learn_text=learn),
-        st.builds(SpansInterleaver, **spans),
-        st.builds(PoissonInterleaver, ratio=ratio, mean=st.floats(0.1, 20), learn_text=learn),
-        st.builds(SentencesInterleaver, ratio=ratio, marks=st.sampled_from((".", ".!?…。", ".,")), learn_text=learn),
-        st.builds(UniformInterleaver, **spans, estimate=st.sampled_from(("missing", "always"))),
-    )
+VALUES: dict[str, st.SearchStrategy[object]] = {
+    "ratio": ratios,
+    "learn_text": st.booleans(),
+    "length": lengths,
+    "mean": st.floats(0.1, 20),
+    "speech_words": lengths,
+    "text_words": lengths,
+    "estimate": st.sampled_from(("missing", "always")),
+    "marks": st.sampled_from((".", ".!?…。", ".,")),
+    "first": st.sampled_from(("random", "speech", "text")),
+}
+"""option -> what is drawn for it; an option that is not here keeps its default"""
 
 
+def planner(name: str, **given: object) -> st.SearchStrategy[Interleaver]:
+    """An interleaver with any of its options, but for those that are given."""
+    drawn = {
+        key: st.just(given[key]) if key in given else VALUES[key]
+        for key in keyword_parameters(INTERLEAVERS[name])
+        if key in VALUES or key in given
+    }
+    return st.fixed_dictionaries(drawn).map(lambda options: INTERLEAVERS.build({"name": name, **options}))
+
+
+any_planner = st.sampled_from(NAMES).flatmap(planner)
 alternations = st.builds(
     AlternatingInterleaver,
     speech_words=lengths,
@@ -79,7 +100,6 @@ alternations = st.builds(
     first=st.sampled_from(("random", "speech", "text")),
     learn_text=st.booleans(),
 )
-any_planner = planners(ratios, st.booleans()) | alternations
 
 
 def clock(interleaver: Interleaver, example: Example) -> tuple[Word, ...]:
@@ -109,14 +129,17 @@ def tokens(row: Sequence) -> list[int]:
     return [t for piece in row if isinstance(piece, TokenPiece) for t in piece.token_ids]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_contract_holds(name: str) -> None:
-    check_interleaver(name)
+def test_there_are_interleavers_to_look_at() -> None:
+    built_in = {"alternating", "poisson", "sentences", "spans", "text", "uniform", "whole", "words"}
+    assert built_in <= set(NAMES)
+    assert {"words", "spans", "poisson", "sentences", "uniform"} <= set(SHARED)
 
 
 @settings(deadline=None)
-@given(any_planner, examples(), seeds)
-def test_every_word_is_given_once_and_in_order(interleaver: Interleaver, example: Example, seed: int) -> None:
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), example=examples(), seed=seeds)
+def test_every_word_is_given_once_and_in_order(name: str, data: st.DataObject, example: Example, seed: int) -> None:
+    interleaver = data.draw(planner(name))
     plan = interleaver.plan(example, random.Random(seed))
     pieces = as_text(plan, clock(interleaver, example))
     assert " ".join(piece.text for piece in pieces) == example.transcript
@@ -124,9 +147,12 @@ def test_every_word_is_given_once_and_in_order(interleaver: Interleaver, example
 
 
 @settings(deadline=None)
-@given(any_planner, examples(), seeds)
-def test_speech_is_ordered_apart_and_inside_the_cut(interleaver: Interleaver, example: Example, seed: int) -> None:
-    plan = interleaver.plan(example, random.Random(seed))
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), example=examples(), seed=seeds)
+def test_speech_is_ordered_apart_and_inside_the_cut(
+    name: str, data: st.DataObject, example: Example, seed: int
+) -> None:
+    plan = data.draw(planner(name)).plan(example, random.Random(seed))
     kinds = [type(segment) for segment in plan]
     assert all(a is not b for a, b in pairwise(kinds)), "neighbours of one kind are one segment"
     speech = [segment for segment in plan if isinstance(segment, SpeechSegment)]
@@ -147,14 +173,12 @@ def test_a_seed_is_a_plan(interleaver: Interleaver, example: Example, seed: int)
 
 
 @settings(deadline=None)
-@given(planners(ratios, st.booleans()), examples(), seeds)
-def test_the_ratio_is_met(interleaver: Interleaver, example: Example, seed: int) -> None:
+@pytest.mark.parametrize("name", SHARED)
+@given(data=st.data(), ratio=ratios, example=examples(), seed=seeds)
+def test_the_ratio_is_met(name: str, data: st.DataObject, ratio: float, example: Example, seed: int) -> None:
+    interleaver = data.draw(planner(name, ratio=ratio))
     words = clock(interleaver, example)
-    assert isinstance(
-        interleaver,
-        WordsInterleaver | SpansInterleaver | PoissonInterleaver | SentencesInterleaver | UniformInterleaver,
-    )
-    missed = share(interleaver.plan(example, random.Random(seed)), words) - interleaver.ratio * len(words)
+    missed = share(interleaver.plan(example, random.Random(seed)), words) - ratio * len(words)
     if isinstance(interleaver, SentencesInterleaver):
         assert abs(missed) <= max(len(sentence) for sentence in sentences_of(words, interleaver.marks))
     else:
@@ -162,12 +186,11 @@ def test_the_ratio_is_met(interleaver: Interleaver, example: Example, seed: int)
 
 
 @settings(deadline=None)
-@given(st.data(), examples(), seeds)
-def test_the_ratio_is_met_on_average(data: st.DataObject, example: Example, seed: int) -> None:
-    kind = data.draw(st.sampled_from((SpansInterleaver, PoissonInterleaver, SentencesInterleaver, UniformInterleaver)))
-    ratio = data.draw(ratios)
-    rng = random.Random(seed)
-    plans = [kind(ratio=ratio).plan(example, rng) for _ in range(300)]
+@given(st.data(), examples(), ratios, seeds)
+def test_the_ratio_is_met_on_average(data: st.DataObject, example: Example, ratio: float, seed: int) -> None:
+    name = data.draw(st.sampled_from(("spans", "poisson", "sentences", "uniform")))  # others round the same way always
+    interleaver, rng = INTERLEAVERS.build({"name": name, "ratio": ratio}), random.Random(seed)
+    plans = [interleaver.plan(example, rng) for _ in range(300)]
     mean = sum(share(plan, example.words) for plan in plans) / 300 / len(example.words)
     assert mean == pytest.approx(ratio, abs=0.17)  # 0.5 / sqrt(300) is 0.03 at the worst
 
@@ -184,24 +207,31 @@ def test_alternation_meets_its_share_to_within_a_run(
 
 
 @settings(deadline=None)
-@given(planners(st.just(0.0), st.just(False)), examples(), seeds)
-def test_ratio_0_is_the_text_view(interleaver: Interleaver, example: Example, seed: int) -> None:
+@pytest.mark.parametrize("name", SHARED)
+@given(data=st.data(), example=examples(), seed=seeds)
+def test_ratio_0_is_the_text_view_and_1_the_speech_view(
+    name: str, data: st.DataObject, example: Example, seed: int
+) -> None:
     rng = random.Random(seed)
-    assert interleaver.plan(example, rng) == TextInterleaver().plan(example, rng)
+    text = data.draw(planner(name, ratio=0.0, learn_text=False))
+    assert text.plan(example, rng) == TextInterleaver().plan(example, rng)
+    speech = data.draw(planner(name, ratio=1.0))
+    assert speech.plan(example, rng) == WholeInterleaver().plan(example, rng)
+
+
+def test_alternation_with_nothing_is_one_of_the_two_views() -> None:
+    example, rng = Example("u", 2.0, "a b", (Word("a", 0.0, 1.0), Word("b", 1.0, 2.0))), random.Random(0)
     assert AlternatingInterleaver(speech_words=0).plan(example, rng) == TextInterleaver().plan(example, rng)
-
-
-@settings(deadline=None)
-@given(planners(st.just(1.0), st.booleans()), examples(), seeds)
-def test_ratio_1_is_the_speech_view(interleaver: Interleaver, example: Example, seed: int) -> None:
-    rng = random.Random(seed)
-    assert interleaver.plan(example, rng) == WholeInterleaver().plan(example, rng)
     assert AlternatingInterleaver(text_words=0).plan(example, rng) == WholeInterleaver().plan(example, rng)
 
 
 @settings(deadline=None)
-@given(any_planner, examples(), seeds)
-def test_without_word_times_an_utterance_stays_speech(interleaver: Interleaver, example: Example, seed: int) -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "text"])
+@given(data=st.data(), example=examples(), seed=seeds)
+def test_without_word_times_an_utterance_stays_speech(
+    name: str, data: st.DataObject, example: Example, seed: int
+) -> None:
+    interleaver = data.draw(planner(name))
     blind = replace(example, words=())
     plan = interleaver.plan(blind, random.Random(seed))
     if isinstance(interleaver, UniformInterleaver):
@@ -213,23 +243,75 @@ def test_without_word_times_an_utterance_stays_speech(interleaver: Interleaver, 
 
 
 @settings(deadline=None)
-@given(st.booleans(), st.data(), examples(), seeds)
-def test_text_is_learnt_where_it_is_asked_for(learn: bool, data: st.DataObject, example: Example, seed: int) -> None:
-    interleaver = data.draw(planners(ratios, st.just(learn)))
-    plan = interleaver.plan(example, random.Random(seed))
+@pytest.mark.parametrize("name", MIXING)
+@given(learn=st.booleans(), data=st.data(), example=examples(), seed=seeds)
+def test_text_is_learnt_where_it_is_asked_for(
+    name: str, learn: bool, data: st.DataObject, example: Example, seed: int
+) -> None:
+    assert "learn_text" in keyword_parameters(INTERLEAVERS[name])
+    plan = data.draw(planner(name, learn_text=learn)).plan(example, random.Random(seed))
     assert {segment.supervised for segment in plan if isinstance(segment, TextSegment)} <= {learn}
 
 
 @settings(deadline=None)
-@pytest.mark.parametrize("prompt", ["Repeat: {speech}", "{speech}", "Text: {speech}\nWhat is it?"])
-@given(interleaver=any_planner, example=examples(), seed=seeds)
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), example=examples(), seed=seeds)
 def test_pieces_of_a_plan_give_the_tokens_of_the_whole(
-    prompt: str, interleaver: Interleaver, example: Example, seed: int, tiny_llm: Path
+    name: str, data: st.DataObject, example: Example, seed: int, tiny_llm: Path
 ) -> None:
-    tokenizer = _tokenizers.setdefault(tiny_llm, ChatTokenizer(str(tiny_llm), ""))
+    prompt = data.draw(st.sampled_from(("Repeat: {speech}", "{speech}", "Text: {speech}\nWhat is it?")))
+    tokenizer = _tokenizers.setdefault("", ChatTokenizer(str(tiny_llm), ""))
+    interleaver = data.draw(planner(name))
     pieces = as_text(interleaver.plan(example, random.Random(seed)), clock(interleaver, example))
     whole = (TextSegment(example.transcript),)
     assert tokens(tokenizer.question(prompt, pieces)) == tokens(tokenizer.question(prompt, whole))
+
+
+@settings(deadline=None)
+@pytest.mark.parametrize("name", MIXING)
+@given(data=st.data(), example=examples(), seed=seeds)
+def test_a_marker_stands_at_every_switch_of_a_mixed_plan(
+    name: str, data: st.DataObject, example: Example, seed: int, tiny_llm: Path
+) -> None:
+    plain = _tokenizers.setdefault("", ChatTokenizer(str(tiny_llm), ""))
+    marked = _tokenizers.setdefault(
+        "marked", ChatTokenizer(str(tiny_llm), "", speech_marker="<speech>", text_marker="<text>")
+    )
+    plan = data.draw(planner(name)).plan(example, random.Random(seed))
+    rows = [tokenizer.question("Say: {speech}", plan) for tokenizer in (plain, marked)]
+    if len(plan) == 1:
+        assert rows[0] == rows[1]
+        return
+    inner = rows[1][1:-1]
+    markers = {SpeechSegment: plain.encode(" <speech>"), TextSegment: plain.encode(" <text>")}
+    assert inner[0::2] == tuple(TokenPiece(markers[type(segment)]) for segment in plan)
+    assert inner[1::2] == rows[0][1:-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_interleaver_has_its_share_by_curriculum(name: str, tiny_llm: Path) -> None:
+    """All plain speech at first; in the end what the interleaver says, of what is left beside text alone."""
+    words = tuple(Word(f"word{i}", i / 2, i / 2 + 0.5) for i in range(20))
+    example = Example("u", 10.0, " ".join(word.text for word in words), words)
+    interleaver = INTERLEAVERS.build({"name": name})
+    shares = Shares(0.0, 0.25, start=0.75, steps=10)
+    tokenizer = ChatTokenizer(str(tiny_llm), "")
+    collate = Collator(tokenizer, interleaver, lambda _: None, shares, teacher=False, seed=1)  # type: ignore[arg-type, return-value]
+    views: dict[int, list[Plan]] = {
+        step: [collate.plan(example, seeded(i, step), step) for i in range(400)] for step in (0, 5, 10)
+    }
+    speech, text = WholeInterleaver().plan(example, random.Random(0)), TextInterleaver().plan(example, random.Random(0))
+    assert {plan for plan in views[0]} <= {speech, text}
+    for step, expected in ((0, 0.75), (5, 0.375), (10, 0.0)):
+        rngs = [seeded(i, step) for i in range(400)]
+        draws = [rng.random() for rng in rngs]
+        plain = [plan for plan, draw in zip(views[step], draws, strict=True) if draw < expected]
+        assert plain == [speech] * len(plain)
+        assert len(plain) / 400 == pytest.approx(expected, abs=0.08)
+        alone = [p for p, draw in zip(views[step], draws, strict=True) if expected <= draw < expected + 0.25]
+        assert alone == [text] * len(alone)
+        rest = [(p, rng) for p, draw, rng in zip(views[step], draws, rngs, strict=True) if draw >= expected + 0.25]
+        assert [p for p, _ in rest] == [interleaver.plan(example, rng) for _, rng in rest]
 
 
 def test_learnt_text_is_supervised_in_the_training_row(tiny_llm: Path) -> None:
@@ -245,7 +327,7 @@ def test_learnt_text_is_supervised_in_the_training_row(tiny_llm: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        *(({"name": name, "ratio": 1.5}, "ratio is the share") for name in NAMES if name != "alternating"),
+        *(({"name": name, "ratio": 1.5}, "ratio is the share") for name in SHARED),
         ({"name": "spans", "ratio": float("nan")}, "ratio is the share"),
         ({"name": "spans", "length": 0}, "length is a number of words"),
         ({"name": "uniform", "length": 0}, "length is a number of words"),

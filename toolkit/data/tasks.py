@@ -48,6 +48,14 @@ class Request:
     group: str
     """`seen_wording`, `held_out_wording` or `held_out_task`"""
     prompt: str
+    before: str = ""
+    """what else the prompt gives as text just before the utterance: the transcript of another one"""
+    after: str = ""
+    """the same, just after it"""
+
+    def whole(self, transcript: str) -> str:
+        """Return the transcript of all that is asked about, of which `transcript` is the utterance's."""
+        return " ".join(text for text in (self.before, transcript, self.after) if text)
 
 
 def load_tasks(folder: Path) -> dict[str, Task]:

@@ -1,4 +1,4 @@
-"""Align: cuts -> cuts with word times, from the corpus, a CTM file, TextGrids or pocketsphinx.
+"""Align: cuts -> cuts with word times, from the corpus, a CTM file, TextGrids, pocketsphinx or an adapter's CTC.
 
 An utterance whose words cannot be placed keeps no times: it stays plain speech, counted with the reason.
 """
@@ -19,13 +19,14 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from toolkit.config import AlignConfig, Config, require
+from toolkit.config import Config, require
 from toolkit.data import forced_alignment
 from toolkit.data.alignment import check_words, read_ctm, read_textgrid, with_words, words_of
 from toolkit.data.cuts import read_cuts, replacing, write_cuts
 from toolkit.data.fingerprint import fingerprint
 from toolkit.data.forced_alignment import Found, Piece, align_piece
 from toolkit.errors import DataError, unknown_name
+from toolkit.stages.ctc_times import CTCTimes
 from toolkit.stages.paths import SPLITS, cuts_path
 from toolkit.stages.progress import bar, say
 from toolkit.types import Word
@@ -59,17 +60,19 @@ def run(config: Config) -> dict[str, Counts]:
 
     Raises:
         UnknownNameError: no such `align.source`.
-        ConfigError: the source needs `align.path`.
+        ConfigError: the source needs `align.path`, or there is no checkpoint that could align.
         DataError: nothing is prepared, or the file of word times is broken or is of another corpus.
     """
     options = config.align
-    source, contents = _source(options)
-    settings = {"source": options.source, "contents": contents}
+    source, contents = _source(config)
+    # Times of a checkpoint are replaced by those of a better one.
+    name = f"ctc {contents[:8]}" if options.source == "ctc" else options.source
+    settings = {"source": name, "contents": contents}
     paths = {split: cuts_path(config, split) for split in SPLITS}
     counts = {split: _align(path, source, settings) for split, path in paths.items() if path.exists()}
     if not counts:
         raise DataError(f"nothing to align in {config.data_dir}: run the prepare stage first")
-    if options.source != "pocketsphinx" and not any(each.aligned for each in counts.values()):
+    if options.source in ("ctm", "given", "textgrid") and not any(each.aligned for each in counts.values()):
         why = {split: each.plain for split, each in counts.items()}
         raise DataError(f"align.source={options.source} {options.path} gives no utterance word times: {why}")
     return counts
@@ -140,15 +143,19 @@ def _read_partial(path: Path, state: str) -> dict[str, Found]:
     return known
 
 
-def _source(options: AlignConfig) -> tuple[Source, str]:
+def _source(config: Config) -> tuple[Source, str]:
     """Return the source of word times, and the digest of what its answers depend on beside the cuts."""
+    options = config.align
     if options.source == "given":
         return _given, ""
     if options.source == "pocketsphinx":
         return partial_of(_pocketsphinx, jobs=options.jobs), forced_alignment.VERSION
-    if options.source not in ("ctm", "textgrid"):
-        raise unknown_name("align.source", options.source, ["ctm", "given", "pocketsphinx", "textgrid"])
+    if options.source not in ("ctc", "ctm", "textgrid"):
+        raise unknown_name("align.source", options.source, ["ctc", "ctm", "given", "pocketsphinx", "textgrid"])
     path = Path(require(options.path, "align.path"))
+    if options.source == "ctc":
+        aligner = CTCTimes(config, path)
+        return aligner, aligner.digest()
     if options.source == "ctm":
         times = read_ctm(path)
         return partial_of(_ctm, times=times), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -82,10 +82,10 @@ def run(config: Config) -> list[Path]:
     return written
 
 
-def trained_model(config: Config) -> SpeechLLM:
-    """Build the model of a configuration and load what was trained of it."""
+def trained_model(config: Config, folder: Path | None = None) -> SpeechLLM:
+    """Build the model of a configuration and load what was trained of it, here or in another checkpoint `folder`."""
     model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
-    load_checkpoint(model, checkpoint_folder(config))
+    load_checkpoint(model, folder or checkpoint_folder(config))
     return model.to(best_device()).eval()
 
 

@@ -16,6 +16,7 @@ from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Generate, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
+from toolkit.data.neighbours import with_neighbours
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError
@@ -78,7 +79,7 @@ def run(config: Config) -> dict[str, int]:
         examples = asked_examples(config, split)
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
         if split == "train":
-            requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
+            requests = asked_requests(config, examples, trained)
             questions = training_questions(requests, examples, tasks)
             fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
             counts[split] = len(questions)
@@ -102,6 +103,13 @@ def asked_examples(config: Config, split: str) -> dict[str, Example]:
     limits = config.imitate
     limit = {"train": limits.train_utterances, "dev": limits.dev_utterances, "test": limits.test_utterances}[split]
     return {name: examples[name] for name in spread(sorted(examples), limit or len(examples))}
+
+
+def asked_requests(config: Config, examples: dict[str, Example], trained: Seq[Task]) -> list[Request]:
+    """Return what the training utterances are asked: `train` and `imitate` must not disagree."""
+    requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
+    transcripts = {name: example.transcript for name, example in examples.items()}
+    return with_neighbours(requests, transcripts, config.imitate.concatenated, config.seed)
 
 
 def spread(items: Seq[T], count: int) -> list[T]:

@@ -35,13 +35,15 @@ def checkpoint_folder(config: Config) -> Path:
     return Path(require(config.exp_dir, "exp_dir")) / "checkpoint"
 
 
-def as_trained(config: Config) -> Config:
+def as_trained(config: Config, folder: Path | None = None) -> Config:
     """Return the configuration with all that decides what a trained model is taken from its checkpoint.
+
+    By default the checkpoint is this experiment's.
 
     Where the models lie, and in which precision they run, is the caller's; how they are used is the checkpoint's.
     The markers are among it; an utterance that is heard whole, as in decoding, has none.
     """
-    path = checkpoint_folder(config) / CONFIG
+    path = (folder or checkpoint_folder(config)) / CONFIG
     if not path.exists():
         return config
     saved = load_config(path)

@@ -20,14 +20,14 @@ from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares, StepStream
-from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
+from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
-from toolkit.stages.imitate import TextLLM, asked_examples, split_examples, spread, text_llm
+from toolkit.stages.imitate import TextLLM, asked_examples, asked_requests, split_examples, spread, text_llm
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
@@ -149,7 +149,7 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
     examples = asked_examples(config, "train")
     tasks = load_tasks(Path(config.imitate.tasks))
     trained = choose(tasks, config.imitate.use)
-    requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
+    requests = asked_requests(config, examples, trained)
     return answered(config, llm, requests, examples, tasks, "train")
 
 
@@ -166,7 +166,7 @@ def answered(
     joined = []
     for request in requests:
         example = examples[request.cut]
-        target, complete = example.transcript, True
+        target, complete = request.whole(example.transcript), True
         if tasks[request.task].target == "llm":
             answer = store.get(Question(request.prompt, example.transcript))
             if answer is None:

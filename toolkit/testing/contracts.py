@@ -6,56 +6,21 @@ names the law that is broken. Options that a part cannot do without are passed a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence as Seq
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from toolkit.interfaces import INTERLEAVERS, LOSSES
+from toolkit.interfaces import LOSSES
 from toolkit.testing.laws import DETERMINISM, ORDER, law, refuses_unknown_keys, same
 from toolkit.types import (
-    Example,
     LossInputs,
     Outputs,
     Padded,
     Quantities,
     SpanOutputs,
-    SpeechSegment,
-    TextSegment,
-    Word,
 )
-
-
-def check_interleaver(name: str, **options: Any) -> None:
-    """Check the law of interleavers: order, bounds, coverage exactly once, determinism.
-
-    Raises:
-        AssertionError: naming the law that does not hold.
-    """
-    refuses_unknown_keys(INTERLEAVERS, name)
-    interleaver = INTERLEAVERS.build({"name": name, **options})
-    for seed in range(50):
-        example = an_example(random.Random(seed))
-        plan = interleaver.plan(example, random.Random(seed))
-        law(plan == interleaver.plan(example, random.Random(seed)), name, "the same rng gives the same plan")
-        speech = [s for s in plan if isinstance(s, SpeechSegment)]
-        law(all(s.end > s.start for s in speech), name, "speech segments are not empty")
-        bounds = [t for s in speech for t in (s.start, s.end)]
-        law(bounds == sorted(bounds), name, "speech segments are in order and do not overlap")
-        law(
-            not bounds or (bounds[0] >= 0 and bounds[-1] <= example.duration),
-            name,
-            "speech is inside the cut",
-        )
-        said: list[str] = []
-        for segment in plan:
-            if isinstance(segment, TextSegment):
-                said.extend(segment.text.split())
-            else:
-                said.extend(w.text for w in example.words if segment.start <= (w.start + w.end) / 2 < segment.end)
-        law(said == example.transcript.split(), name, "text and speech cover the transcript exactly once")
 
 
 def check_loss(name: str, **options: Any) -> None:
@@ -84,17 +49,6 @@ def check_loss(name: str, **options: Any) -> None:
     law(leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), name, "a gradient comes back")
     nothing = loss(loss_inputs(loss.needs, range(0)))
     law(nothing.count == 0 and float(nothing.total.detach()) == 0.0, name, "no supervised position is a sum of nothing")
-
-
-def an_example(rng: random.Random) -> Example:
-    """Make an utterance of 1 to 12 words with pauses between some of them."""
-    words, now = [], rng.uniform(0, 0.3)
-    for i in range(rng.randint(1, 12)):
-        end = now + rng.uniform(0.05, 0.6)
-        words.append(Word(f"word{i}", now, end))
-        now = end + rng.choice((0.0, 0.0, rng.uniform(0, 0.4)))
-    duration = now + rng.uniform(0, 0.3)
-    return Example("utt", duration, " ".join(w.text for w in words), tuple(words))
 
 
 def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:

@@ -80,6 +80,11 @@ LAWS: dict[str, dict[str, str]] = {
         "speech segments are in order and do not overlap": "a word heard twice",
         "speech is inside the cut": "a pause that reaches past the end",
         "text and speech cover the transcript exactly once": "a word lost or doubled where text and speech meet",
+        "without word times what is not read stays speech": "words left out where nobody knows when they are said",
+        "a ratio of 0 is the text view": "a piece of speech that is always there",
+        "a ratio of 1 is the speech view": "an utterance in pieces where nothing is text",
+        "the share of words that are heard is the ratio": "spans drawn by their number and not by their words",
+        "text is learnt if learn_text says so, and only then": "a prompt's own words among the targets",
     },
     "loss": {
         **_EVERYWHERE,
