@@ -64,7 +64,7 @@ def test_whisper_keeps_its_law(window: str, tiny_whisper: Path) -> None:
 def test_every_encoder_and_decoder_has_a_law_test() -> None:
     """Those that need models of their own are in tests/encoders and tests/decoders."""
     own = [{n for n in kind if kind[n].__module__.startswith("toolkit.")} for kind in (ENCODERS, DECODERS)]
-    assert own == [{"joined", "ssl", "whisper"}, {"causal_lm", "lora"}]
+    assert own == [{"joined", "ssl", "units", "whisper"}, {"causal_lm", "lora"}]
 
 
 def test_causal_lm_keeps_its_law(tiny_llm: Path) -> None:

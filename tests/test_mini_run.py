@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModel, HubertConfig, Wav2Vec2FeatureExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,6 +61,22 @@ def test_the_whole_recipe_runs_and_a_second_run_finds_everything_done(
 def test_a_stage_reads_files_only(work: Path, tiny_llm: Path, tiny_whisper: Path) -> None:
     done = run_sh(work, tiny_llm, tiny_whisper, "--stage", "8")
     assert done.returncode == 0, done.stderr
+
+
+def test_another_encoder_needs_nothing_of_the_corpus_but_its_speech(work: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    config = HubertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, vocab_size=8,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    before = set(work.glob("data/test/frames/*"))
+    stages = run_sh(work, tiny_llm, tmp_path, "--stage", "3", "--stop-stage", "3", "encoder=ssl", "encoder.taps=[-1]")
+    assert stages.returncode == 0, stages.stderr
+    (made,) = set(work.glob("data/test/frames/*")) - before
+    assert json.loads((made / "meta.json").read_text())["encoder"] == {
+        "name": "ssl", "model": str(tmp_path), "taps": "[-1]"
+    }  # fmt: skip
 
 
 def test_an_unknown_option_is_refused(work: Path, tiny_llm: Path, tiny_whisper: Path) -> None:

@@ -1,6 +1,7 @@
 """Every YAML file in recipes/ and egs/ composes, says what its stage then sees, and is counted."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +10,30 @@ from typing import Any
 import pytest
 import yaml
 
-from toolkit.config import KINDS, compose_config
+from toolkit.config import KINDS, compose_config, load_parts
 from toolkit.data.tasks import load_tasks
+from toolkit.errors import ConfigError
 from toolkit.interfaces import REGISTRIES
+from toolkit.registry import keyword_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 EGS = sorted(f"{path.parts[-3]}/conf/{path.stem}" for path in ROOT.glob("egs/*/conf/*.yaml"))
 TASKS = sorted(path.stem for path in (ROOT / "recipes/tasks").glob("*.yaml"))
+
+
+load_parts()
+
+
+def is_built_in(encoder: str) -> bool:
+    return bool(REGISTRIES["encoder"][encoder].__module__.startswith("toolkit."))
+
+
+def defaults_of(encoder: str) -> dict[str, Any]:
+    """Return the options that an encoder's own signature has a default for, as a configuration holds them."""
+    known = keyword_parameters(REGISTRIES["encoder"][encoder])
+    defaults = {name: p.default for name, p in known.items() if p.default is not p.empty}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def test_the_tests_below_miss_no_file() -> None:
@@ -61,6 +78,53 @@ def test_a_corpus_has_its_way_under_every_recipe(egs: str) -> None:
         config = seen([f"recipes={recipe}", f"egs={egs}"])
         assert asked.items() <= config.items()
         assert [kind for kind in KINDS if config[f"{kind}.name"] not in REGISTRIES[kind]] == []
+
+
+ENCODERS = {
+    "whisper": ["encoder.margin=0.5"],
+    "ssl": ["encoder.model=somewhere", "encoder.taps=[-1]"],
+    "joined": ["+encoder.first={name:whisper,model:a}", "+encoder.second={name:ssl,model:b}"],
+    "units": ["+encoder.of={name:ssl,model:a,taps:[-1]}", "encoder.centroids=units.safetensors"],
+}
+"""encoder -> some of its options"""
+
+
+@pytest.mark.parametrize("encoder", [name for name in REGISTRIES["encoder"] if is_built_in(name)])
+@pytest.mark.parametrize("egs", EGS)
+def test_a_corpus_goes_with_every_encoder(egs: str, encoder: str) -> None:
+    suggested = {"encoder.model": "asset:whisper-tiny.en", "encoder.window": "true_length"}
+    given = [f"egs={egs}", f"encoder={encoder}", *ENCODERS[encoder]]
+    for recipe in ("mtbi", "warm_start"):
+        config = seen([f"recipes={recipe}", *given])
+        assert config["encoder.name"] == encoder
+        assert (suggested.items() <= config.items()) == (encoder == "whisper")
+        for option in ENCODERS[encoder]:
+            key, _, value = option.removeprefix("+").partition("=")
+            said = dict(leaves(yaml.safe_load(re.sub(":(?! )", ": ", value)), tuple(key.split("."))))
+            assert said.items() <= config.items()
+
+
+def test_what_a_corpus_suggests_for_whisper_is_overruled() -> None:
+    here = ["recipes=mtbi", "egs=mini/conf/demo"]
+    config = seen([*here, "encoder.window=padded"])
+    assert (config["encoder.model"], config["encoder.window"]) == ("asset:whisper-tiny.en", "padded")
+    assert seen([*here, "encoder.model=a"])["encoder.model"] == "a"
+    alone = compose_config(["recipes=mtbi", "exp_dir=x", "encoder.model=a"])
+    assert alone.encoder == {"name": "whisper", "model": "a", **defaults_of("whisper")}
+    with pytest.raises(ConfigError, match=r"encoder\.model has no default"):
+        REGISTRIES["encoder"].build(compose_config(["recipes=mtbi", "exp_dir=x"]).encoder)
+
+
+def test_a_recipe_may_choose_another_encoder_than_the_corpus_has_values_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "egs/mini/conf", tmp_path / "egs/mini/conf")
+    (tmp_path / "recipes").mkdir()
+    choice = "# @package _global_\ndefaults:\n  - override /encoder: ssl\nencoder:\n  taps: [1]\n"
+    (tmp_path / "recipes/listener.yaml").write_text(choice)
+    monkeypatch.setenv("TOOLKIT_ROOT", str(tmp_path))
+    config = compose_config(["recipes=listener", "egs=mini/conf/demo", "exp_dir=x", "encoder.model=a"])
+    assert config.encoder == {"name": "ssl", "model": "a", "taps": [1]}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

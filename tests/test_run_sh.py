@@ -1,5 +1,7 @@
 """tools/parse_options.sh, as a run script uses it."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +118,35 @@ def test_a_failing_stage_stops_the_script_with_its_status(script: Run) -> None:
     done = script(second="bash -c 'exit 7'")
     assert done.returncode == 7
     assert done.stdout == "one\n"
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "speechocean762"])
+@pytest.mark.parametrize("warm", ["exp/warm_start", "none"])
+def test_the_shared_stages_are_told_the_options(corpus: str, warm: str, tmp_path: Path) -> None:
+    toolkit = tmp_path / "toolkit"
+    toolkit.write_text('#!/bin/sh\nprintf "<%s>" "$@"; echo\n')
+    toolkit.chmod(0o755)
+    folder = tmp_path / "egs" / corpus  # away from the checkout, whose own environment path.sh would prefer
+    shutil.copytree(ROOT / "egs" / corpus, folder, ignore=shutil.ignore_patterns("data", "exp"))
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    done = subprocess.run(
+        ["bash", str(folder / "run.sh"), "--corpus", "a b", "--recipe", "asr", "--warm", warm, "train.steps=2"],
+        capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    where, init = f"<egs={corpus}/conf/{corpus}>", "" if warm == "none" else f"{warm}/checkpoint"
+    assert done.stdout.splitlines() == [
+        "<assets><fetch><tiny>",
+        f"<prepare><recipes=asr>{where}<prepare.corpus=a b><train.steps=2>",
+        f"<align><recipes=asr>{where}<train.steps=2>",
+        f"<encode><recipes=asr>{where}<train.steps=2>",
+        f"<imitate><recipes=asr>{where}<train.steps=2>",
+        *([] if warm == "none" else [f"<train><recipes=warm_start>{where}<exp_dir={warm}><train.steps=2>"]),
+        f"<train><recipes=asr>{where}<exp_dir=exp/asr><train.init_from={init}><train.steps=2>",
+        f"<decode><recipes=asr>{where}<exp_dir=exp/asr><train.steps=2>",
+        f"<score><recipes=asr>{where}<exp_dir=exp/asr><train.steps=2>",
+        "<table><exp/asr>",
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("egs/*/run.sh")), ids=lambda path: path.parent.name)

@@ -18,6 +18,7 @@ from toolkit.errors import ConfigError, ToolkitError, unknown_name
 STAGES = {
     "prepare": "corpus -> cuts (lhotse), checked",
     "align": "cuts -> cuts with word times",
+    "units": "training speech -> centroids, for encoder=units alone",
     "encode": "audio -> frozen encoder frames, cached",
     "imitate": "the text LLM answers every transcript under many prompts",
     "train": "answers and frames -> a trained adapter (warm start or imitation)",

@@ -29,6 +29,14 @@ KINDS = ("encoder", "adapter", "decoder", "interleaver", "loss")
 
 
 @dataclass
+class WhisperConfig:
+    """What a corpus suggests for encoder=whisper and for no other; `encoder.model` and `encoder.window` overrule it."""
+
+    model: str = MISSING
+    window: str = "padded"
+
+
+@dataclass
 class PrepareConfig:
     """Corpus -> cuts."""
 
@@ -63,6 +71,18 @@ class AlignConfig:
     """the CTM file, the folder of TextGrids, one per utterance id, or the checkpoint folder for `ctc`"""
     jobs: int = 1
     """processes"""
+
+
+@dataclass
+class UnitsConfig:
+    """Frames -> the centroids of encoder=units."""
+
+    count: int = 500
+    """units; SIMS (arXiv 2504.02398) has 500"""
+    frames: int = 100_000
+    """frames to fit them to, in whole utterances of train drawn by the seed (ours: half an hour at 50 a second)"""
+    iterations: int = 50
+    """at most so many of k-means (ours)"""
 
 
 @dataclass
@@ -149,6 +169,9 @@ class DecodeConfig:
     batch_size: int = 32
     recogniser: str = ""
     """Whisper of the cascade; empty means the encoder's own"""
+    language: str = "en"
+    """what a multilingual recogniser is told it hears, by code or English name; empty lets it guess. A model of
+    English alone (`*.en`) needs none"""
 
 
 @dataclass
@@ -172,6 +195,7 @@ class Config:
     data_dir: str = "data"
     """folder of the prepared data: one sub-folder per split"""
     seed: int = 1
+    whisper: WhisperConfig = field(default_factory=WhisperConfig)
     encoder: Any = MISSING
     adapter: Any = MISSING
     decoder: Any = MISSING
@@ -188,6 +212,7 @@ class Config:
     """plain text before each piece of text in an interleaved row, such as `<text>`; empty is none"""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     imitate: ImitateConfig = field(default_factory=ImitateConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -237,7 +262,8 @@ def from_plain(plain: dict[str, Any]) -> Config:
     """Rebuild the tree from plain values, such as those saved beside a checkpoint."""
     sections = {
         "prepare": PrepareConfig, "align": AlignConfig, "encode": EncodeConfig, "imitate": ImitateConfig,
-        "train": TrainConfig, "decode": DecodeConfig, "score": ScoreConfig,
+        "train": TrainConfig, "decode": DecodeConfig, "score": ScoreConfig, "units": UnitsConfig,
+        "whisper": WhisperConfig,
     }  # fmt: skip
     values = {key: sections[key](**value) if key in sections else value for key, value in plain.items()}
     return Config(**values)

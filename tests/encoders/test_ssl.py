@@ -170,8 +170,15 @@ def test_a_model_with_strides_of_its_own_is_refused(make: Make) -> None:
 
 
 def test_taps_outside_the_model_are_refused(make: Make) -> None:
-    with pytest.raises(ConfigError, match=r"are 0 to 3, not \[-1, 4\]"):
-        SSLEncoder(model=make("wavlm", "group"), taps=(-1, 1, 4))
+    with pytest.raises(ConfigError, match=r"has 3 layers, are 0 to 3 or, from the last, -1 to -4; not \[-5, 4\]"):
+        SSLEncoder(model=make("wavlm", "group"), taps=(-5, -1, 1, 4))
+
+
+def test_negative_taps_count_from_the_last(make: Make) -> None:
+    folder, audio = make("hubert", "layer"), Padded.of([noise(4000)])
+    relative, absolute = (SSLEncoder(model=folder, taps=taps).eval() for taps in ((-1, -2, -4), (BLOCKS, 2, 0)))
+    with torch.no_grad():
+        assert torch.equal(relative(audio).values, absolute(audio).values)
 
 
 def test_a_folder_without_preprocessing_is_refused(make: Make, tmp_path: Path) -> None:

@@ -79,11 +79,28 @@ def test_no_taps_is_the_last_block_with_the_norm(window: str, tiny_whisper: Path
 
 
 def test_taps_outside_the_model_are_refused(tiny_whisper: Path) -> None:
-    with pytest.raises(ConfigError, match=r"are 0 to 1, not \[2, -1\]"):
-        build(tiny_whisper, taps=[2, 0, -1])
+    with pytest.raises(ConfigError, match=r"has 2 layers, are 0 to 1 or, from the last, -1 to -2; not \[2, -3\]"):
+        build(tiny_whisper, taps=[2, 0, -1, -3])
+
+
+def test_negative_taps_count_from_the_last(large_bands: Path) -> None:
+    audio = Padded.of([noise(8000)])
+    with torch.no_grad():
+        relative, absolute = build(large_bands, taps=[-1, -3, 1]), build(large_bands, taps=[2, 0, 1])
+        assert torch.equal(relative(audio).values, absolute(audio).values)
+
+
+@pytest.mark.parametrize("window", ["padded", "true_length"])
+def test_the_number_of_mel_bands_is_the_models_own(window: str, large_bands: Path, tiny_whisper: Path) -> None:
+    check_encoder("whisper", model=str(large_bands), window=window, taps=[-1])
+    for folder, bands in ((large_bands, 128), (tiny_whisper, 16)):
+        encoder = build(folder, window=window)
+        assert encoder.whisper.conv1.in_channels == encoder.filters.shape[1] == bands
+        assert encoder._mel(noise(4000)[None], 100).shape == (1, bands, 100)
 
 
 def test_taps_come_from_the_command_line() -> None:
     config = compose_config(["encoder.model=somewhere", "encoder.taps=[2,5,8,11]"])
     assert config.encoder["taps"] == [2, 5, 8, 11]
+    assert compose_config(["encoder.model=somewhere", "encoder.taps=[-1,-2]"]).encoder["taps"] == [-1, -2]
     assert list(compose_config(["encoder.model=somewhere"]).encoder["taps"]) == []

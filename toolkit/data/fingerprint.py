@@ -10,8 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+PLACES = ("model", "centroids")
+"""options of an encoder that say where its weights lie, which are known by what they are"""
 _SAMPLES = 64
 """values looked at in each tensor: two different models differ in some of them"""
+
+
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides an encoder's frames beside the weights: all that is set but where those lie."""
+    return {
+        key: deciding(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+        if key not in PLACES and value not in ([], {}, None)
+    }
 
 
 def fingerprint(options: Mapping[str, Any], *modules: nn.Module | Mapping[str, Tensor]) -> str:

@@ -1,5 +1,5 @@
 """Encoders: waveform -> frames."""
 
-from toolkit.encoders import joined, ssl, whisper
+from toolkit.encoders import joined, ssl, units, whisper
 
-__all__ = ["joined", "ssl", "whisper"]
+__all__ = ["joined", "ssl", "units", "whisper"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.assets.locate import locate
+from toolkit.encoders.taps import tapped
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ENCODERS, Encoder
 from toolkit.types import Padded
@@ -22,9 +23,9 @@ UNUSED = {"masked_spec_embed"}
 class SSLEncoder(Encoder):
     """Encodes with `model`: a folder, a hub id (`microsoft/wavlm-large`) or `asset:NAME`.
 
-    `taps` are hidden states as their literature numbers them: 0 goes into the first block, k comes out of the k-th.
-    Their frames stand side by side in the order given, (..., taps x width). Empty is the last hidden state with the
-    final norm, where the model has one; a tap has none.
+    `taps` are hidden states as their literature numbers them: 0 goes into the first block, k comes out of the k-th,
+    -1 out of the last. Their frames stand side by side in the order given, (..., taps x width). Empty is the last
+    hidden state with the final norm, where the model has one; a tap has none.
 
     Models with group norm in their first convolution ("base" ones) take statistics over the whole row, padding
     too, and no mask helps: they run in groups of equal length, so batches of mixed lengths gain them nothing.
@@ -40,9 +41,7 @@ class SSLEncoder(Encoder):
             raise ConfigError(f"encoder=ssl takes models of {', '.join(FAMILIES)}; {model} is '{config.model_type}'")
         if getattr(config, "add_adapter", False):  # HuBERT has no such key
             raise ConfigError(f"{model} ends in strided convolutions of its own (add_adapter): use one without")
-        self.taps = list(taps)
-        if wrong := [tap for tap in self.taps if not 0 <= tap <= config.num_hidden_layers]:
-            raise ConfigError(f"encoder.taps of {model} are 0 to {config.num_hidden_layers}, not {wrong}")
+        self.taps = tapped(taps, config.num_hidden_layers + 1, config.num_hidden_layers, model)
         self.ssl, report = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
         if missing := sorted(set(report["missing_keys"]) - UNUSED):
             raise ConfigError(f"{model} lacks weights, such as {missing[0]}: it is damaged or of another kind")

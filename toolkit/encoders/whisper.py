@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.assets.locate import locate
+from toolkit.encoders.taps import tapped
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import ENCODERS, Encoder
 from toolkit.types import Padded
@@ -30,8 +31,8 @@ class WhisperEncoder(Encoder):
     of silence after the speech bring it nearer to the first.
 
     `taps` are blocks as DeSTA (arXiv 2409.20007) numbers them, the first is 0: what those blocks put out, before
-    the final norm, stands side by side in the order given, (..., taps x width). Empty is the last block with the
-    final norm.
+    the final norm, stands side by side in the order given, (..., taps x width); -1 is the last block. Empty is the
+    last block with the final norm.
     """
 
     filters: Tensor
@@ -48,9 +49,7 @@ class WhisperEncoder(Encoder):
         self.window = window
         self.margin = round(margin * 50)
         config = whisper.config
-        self.taps = list(taps)
-        if wrong := [tap for tap in self.taps if not 0 <= tap < config.encoder_layers]:
-            raise ConfigError(f"encoder.taps of {model} are 0 to {config.encoder_layers - 1}, not {wrong}")
+        self.taps = tapped(taps, config.encoder_layers, config.encoder_layers, model)
         self.output_dim = config.d_model * max(len(self.taps), 1)
         self.sampling_rate = 16000
         self.frame_shift = 2 * HOP / self.sampling_rate

@@ -16,17 +16,17 @@ from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.cuts import read_cuts
 from toolkit.data.features import FrameCache
-from toolkit.data.fingerprint import fingerprint
+from toolkit.data.fingerprint import deciding, fingerprint
 from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import encoder_options, frame_cache
+from toolkit.stages.encode import frame_cache
 from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
-from toolkit.stages.recognise import recognise
+from toolkit.stages.recognise import language_code, recognise
 from toolkit.training.checkpoint import load_checkpoint, trainable_state
 from toolkit.types import Batch, Example, Padded, SpeechSegment
 
@@ -39,6 +39,8 @@ def run(config: Config) -> list[Path]:
     for system in config.decode.systems:
         if system not in SYSTEMS:
             raise ConfigError(f"decode.systems holds '{system}'; there are: {', '.join(SYSTEMS)}")
+    if "cascade" in config.decode.systems:
+        language_code(config.decode.language)  # known before hours of decoding
     config = as_trained(config)
     if "cascade" in config.decode.systems and not config.decode.recogniser and config.encoder["name"] != "whisper":
         raise ConfigError(
@@ -61,7 +63,7 @@ def run(config: Config) -> list[Path]:
         answers["other"] = (others, other)
     beside = {name: value for name, value in trainable_state(model).items() if name.startswith("decoder.")}
     lora = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if beside else {}
-    mark = fingerprint({"llm": llm.key, "encoder": encoder_options(config), **lora}, model.adapter, beside)
+    mark = fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **lora}, model.adapter, beside)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
         if system == "cascade":
@@ -131,7 +133,7 @@ def _cascade(
     split = config.decode.split
     cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
     model = config.decode.recogniser or config.encoder["model"]
-    said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split)
+    said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split, config.decode.language)
     questions = [Question(r.prompt, said[r.cut]) for r in requests]
     fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
     return [_known(store, question) for question in questions]

@@ -14,7 +14,7 @@ from toolkit.config import Config
 from toolkit.data.augmentation import copies_of, copy_name, distort
 from toolkit.data.cuts import load_cut_audio, read_cuts
 from toolkit.data.features import FrameCache
-from toolkit.data.fingerprint import fingerprint
+from toolkit.data.fingerprint import deciding, fingerprint
 from toolkit.errors import DataError
 from toolkit.interfaces import Encoder
 from toolkit.models.build import best_device, build_encoder
@@ -38,23 +38,9 @@ def run(config: Config) -> dict[str, int]:
 
 def frame_cache(config: Config, encoder: Encoder, split: str) -> FrameCache:
     """Open the cache of one split for this encoder and this preparation of the corpus, with whatever is in it."""
-    options = encoder_options(config)
     corpus = json.loads((cuts_path(config, split).parent / SUMMARY).read_text())["settings"]
-    about = {"encoder": options, "sampling_rate": encoder.sampling_rate, "corpus": corpus}
+    about = {"encoder": deciding(config.encoder), "sampling_rate": encoder.sampling_rate, "corpus": corpus}
     return FrameCache(Path(config.data_dir) / split / "frames", fingerprint(about, encoder))
-
-
-def encoder_options(config: Config) -> dict[str, Any]:
-    """Return what decides the frames beside the weights: all that is set but where the models lie."""
-
-    def own(options: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: own(value) if isinstance(value, dict) else value
-            for key, value in options.items()
-            if key != "model" and value not in ([], {}, None)
-        }
-
-    return own(config.encoder)
 
 
 def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any]) -> int:
@@ -64,16 +50,21 @@ def _encode_split(config: Config, encoder: Encoder, split: str, cuts: list[Any])
     wanted = [(cut, number) for cut in cuts for number in (0, *copies_of(cut.duration, copies, longest))]
     if copies and (without := len(cuts) - sum(number == 1 for _, number in wanted)):
         say(f"encode: {without} of {len(cuts)} utterances have no copies: slowed, they could exceed {longest:g} s")
+    fill_cache(config, encoder, split, cache, wanted)
+    return len(wanted)
+
+
+def fill_cache(config: Config, encoder: Encoder, split: str, cache: FrameCache, wanted: list[tuple[Any, int]]) -> None:
+    """Encode what is wanted, cuts and the numbers of their copies, and is not in the cache yet."""
     todo = sorted((x for x in wanted if _name(*x) not in cache), key=lambda x: x[0].duration)
     if not todo:
         say(f"encode: {split} is done ({len(wanted)} utterances in {cache.folder})")
-        return len(wanted)
+        return
     about = {"encoder": {k: str(v) for k, v in config.encoder.items()}, "split": split}
     with bar(f"encode {split}", len(todo)) as progress:
         frames = _encode(encoder, todo, config.encode.batch_size)
         for _ in cache.write(frames, config.encode.shard_size, about):
             progress.advance()
-    return len(wanted)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.config import Config, load_config, require
+from toolkit.data.fingerprint import PLACES
 
 SPLITS = ("train", "dev", "test")
 CONFIG = "config.yaml"
@@ -49,7 +50,7 @@ def as_trained(config: Config, folder: Path | None = None) -> Config:
     saved = load_config(path)
     return replace(
         config,
-        encoder=_elsewhere(saved.encoder, config.encoder, ("model",)),
+        encoder=_elsewhere(saved.encoder, config.encoder, PLACES),
         decoder=_elsewhere(saved.decoder, config.decoder, ("model", "dtype")),
         adapter=saved.adapter,
         interleaver=saved.interleaver,
