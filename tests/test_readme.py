@@ -10,7 +10,10 @@ import pytest
 from toolkit.cli import STAGES, TOOLS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "plugins/README.md", ROOT / "recipes/README.md"]
+PAGES = [
+    ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/conversations.md", ROOT / "plugins/README.md",
+    ROOT / "recipes/README.md",
+]  # fmt: skip
 
 
 def commands() -> list[str]:

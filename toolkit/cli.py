@@ -31,7 +31,7 @@ TOOLS = {
     "new": "a part, recipe or task of your own: one file that works, its test, what to do next",
     "check": "the laws of one part, plugins included: each as it holds, and the first that breaks",
     "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
-    "answer": "ask a trained model about one recording",
+    "answer": "ask a trained model about one recording, or several in a conversation",
     "assets": "packaged models that need no hub: list, fetch",
 }
 
@@ -251,20 +251,31 @@ def _table(argv: list[str]) -> int:
 
 def _answer(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="toolkit answer", description=TOOLS["answer"])
-    parser.add_argument("audio", type=Path, help="a sound file (WAV, FLAC, Ogg); any sampling rate")
+    parser.add_argument(
+        "audio", type=Path, nargs="+", help="sound files (WAV, FLAC, Ogg) of any sampling rate, one for each slot"
+    )
     parser.add_argument("--exp", type=Path, required=True, help="experiment folder with a trained checkpoint")
     parser.add_argument(
         "--prompt",
         default="Repeat the following text: {speech}",
-        help="what to ask; {speech} is the recording",
+        help="what to ask; {speech} is the recording, {speech2} the second file and so on",
     )
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--turn",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PROMPT", "ANSWER"),
+        help="an earlier turn, the oldest first: what was asked, which may hold slots, and what was answered",
+    )
+    arguments = parser.parse_intermixed_args(argv)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from toolkit.config import load_parts
     from toolkit.stages.answer import answer
 
     load_parts()
-    print(answer(arguments.exp, arguments.audio, arguments.prompt))
+    first, *others = arguments.audio
+    print(answer(arguments.exp, first, arguments.prompt, others, [(asked, said) for asked, said in arguments.turn]))
     return 0
 
 

@@ -1,8 +1,8 @@
 """The values that cross the seams between parts.
 
-Letters used in all shapes: B utterances, S spans of speech, T time steps, U embeddings, D width,
-V vocabulary, M supervised positions, N tokens. Times are seconds from the start of the cut until the
-splice turns them into frames.
+Letters used in all shapes: B utterances or rows, R recordings of the rows (one each, unless a row has several),
+S spans of speech, T time steps, U embeddings, D width, V vocabulary, M supervised positions, N tokens. Times are
+seconds from the start of the cut until the splice turns them into frames.
 """
 
 from __future__ import annotations
@@ -77,11 +77,22 @@ class SpeechSegment:
     """seconds"""
     end: float
     """seconds"""
+    recording: int = 0
+    """which of the row's recordings it is cut from; an interleaver sees one and leaves it at 0"""
 
 
 Segment = TextSegment | SpeechSegment
 Plan = tuple[Segment, ...]
 """What an interleaver decides: which pieces of one utterance are speech and which are text, in order."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier turn of a conversation: what the user said, and what was answered. Nothing is learnt from it."""
+
+    prompt: str
+    """it may hold slots for recordings, as the last prompt may"""
+    response: str
 
 
 @dataclass(frozen=True)
@@ -95,10 +106,19 @@ class Example:
     words: tuple[Word, ...] = ()
     """empty where there is no usable alignment: such an utterance stays plain speech"""
     prompt: str = "{speech}"
-    """what the user says; `{speech}` is where the utterance goes"""
+    """what the user says; `{speech}` is where the utterance goes, `{speech2}` where the first of `others` does"""
     response: str = ""
     response_complete: bool = True
     """False where the answer was cut at the length limit, so that no end of turn is trained after it"""
+    others: tuple[Example, ...] = ()
+    """the utterances of `{speech2}`, `{speech3}` and so on: what is said in them counts, and nothing else"""
+    history: tuple[Turn, ...] = ()
+    """the turns before the prompt, the oldest first"""
+
+    @property
+    def utterances(self) -> tuple[Example, ...]:
+        """The utterances in the order of their slots' numbers: this one, and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
@@ -122,15 +142,17 @@ class Batch:
     sequences: tuple[Sequence, ...]
     """what the student reads"""
     audio: Padded | None = None
-    """(B, samples)"""
+    """(R, samples)"""
     frames: Padded | None = None
-    """(B, T, D) cached encoder output"""
+    """(R, T, D) cached encoder output"""
     teacher_sequences: tuple[Sequence, ...] | None = None
     """the text view of the same examples: the very same targets"""
     transcripts: Padded | None = None
-    """(B, N) token ids of the transcripts alone"""
+    """(R, N) token ids of the transcripts alone"""
     token_times: Padded | None = None
-    """(B, N, 2) seconds from and to which each of those tokens is said; NaN where nobody knows"""
+    """(R, N, 2) seconds from and to which each of those tokens is said; NaN where nobody knows"""
+    recordings: tuple[tuple[int, ...], ...] = ()
+    """of each row, its recordings among the R; empty where each row has one, its own"""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -141,6 +163,7 @@ class Batch:
         return Batch(
             self.ids, self.sequences, move(self.audio), move(self.frames),
             self.teacher_sequences, move(self.transcripts), move(self.token_times),
+            self.recordings,
         )  # fmt: skip
 
 

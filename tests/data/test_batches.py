@@ -32,7 +32,7 @@ def collator(tokenizer: ChatTokenizer, shares: Shares) -> Collator:
 
 
 def plans(collate: Collator, step: int) -> list[Plan]:
-    return [collate.plan(example, seeded(1, step, example.id), step) for example in EXAMPLES]
+    return [collate.plans(example, seeded(1, step, example.id), step)[0] for example in EXAMPLES]
 
 
 def view(plan: Plan) -> str:

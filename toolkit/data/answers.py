@@ -1,6 +1,6 @@
 """The text LLM's answers: content-addressed, so that nothing is ever generated twice.
 
-An answer depends on the model, the prompt, the transcript and the length limit; their digest is its key.
+An answer depends on the model, the prompt, the transcripts and the length limit; their digest is its key.
 The store is a file of JSON lines, appended batch by batch; an interrupted run goes on where it stopped.
 """
 
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+from toolkit.data.tasks import Request
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,31 @@ class Question:
     """the transcript; or, where speech is asked, the id of the utterance"""
     duration: float = 0.0
     """seconds, where speech is asked"""
+    others: tuple[tuple[str, float], ...] = ()
+    """text and duration of what stands in for `{speech2}`, `{speech3}` and so on"""
+
+    @classmethod
+    def of(
+        cls, request: Request, texts: Mapping[str, str], durations: Mapping[str, float] = MappingProxyType({})
+    ) -> Question:
+        """Ask a request, with what stands in for each of its utterances by their ids."""
+        (text, duration), *others = [(texts[name], durations.get(name, 0.0)) for name in request.utterances]
+        return cls(request.prompt, text, duration, tuple(others))
+
+    @property
+    def said(self) -> tuple[tuple[str, float], ...]:
+        """Text and duration of what stands in for each slot, in the order of their numbers."""
+        return ((self.text, self.duration), *self.others)
 
     @property
     def cost(self) -> float:
         """About how many tokens and embeddings the row has."""
-        return len(self.prompt) / 4 + (12.5 * self.duration or len(self.text) / 4)
+        return len(self.prompt) / 4 + sum(12.5 * duration or len(text) / 4 for text, duration in self.said)
 
     def key(self, max_new_tokens: int) -> str:
         """Return the digest under which the answer is kept."""
-        content = json.dumps([self.prompt, self.text, max_new_tokens]).encode()
+        others = [text for text, _ in self.others]
+        content = json.dumps([self.prompt, self.text, max_new_tokens, *others]).encode()
         return hashlib.sha256(content).hexdigest()[:24]
 
 
@@ -91,6 +110,8 @@ class AnswerStore:
                         "key": key, "prompt": question.prompt, "text": question.text,
                         "answer": answer.text, "complete": answer.complete,
                     }  # fmt: skip
+                    if question.others:
+                        row["others"] = [text for text, _ in question.others]
                     lines.append(json.dumps(row, ensure_ascii=False) + "\n")
                 file.write("".join(lines))
                 file.flush()

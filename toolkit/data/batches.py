@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -96,17 +97,19 @@ class Collator:
 
     def __call__(self, examples: Seq[Example], step: int) -> Batch:
         """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
-        plans = [self.plan(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
-        texts = [(TextSegment(example.transcript),) for example in examples]
+        plans = [self.plans(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
+        texts = [[(TextSegment(said.transcript),) for said in example.utterances] for example in examples]
+        utterances = [said for example in examples for said in example.utterances]
         return Batch(
             ids=tuple(example.id for example in examples),
-            sequences=tuple(self.tokenizer.sequence(e, p) for e, p in zip(examples, plans, strict=True)),
-            frames=Padded.of([self.load(example.id) for example in examples]),
-            teacher_sequences=tuple(self.tokenizer.sequence(e, t) for e, t in zip(examples, texts, strict=True))
+            sequences=tuple(self.tokenizer.sequence(e, *p) for e, p in zip(examples, plans, strict=True)),
+            frames=Padded.of([self.load(said.id) for said in utterances]),
+            teacher_sequences=tuple(self.tokenizer.sequence(e, *t) for e, t in zip(examples, texts, strict=True))
             if self.teacher
             else None,
-            transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(e.transcript)) for e in examples]),
-            token_times=Padded.of([self.token_times(example) for example in examples]),
+            transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(said.transcript)) for said in utterances]),
+            token_times=Padded.of([self.token_times(said) for said in utterances]),
+            recordings=numbered([len(example.utterances) for example in examples]),
         )
 
     def token_times(self, example: Example) -> Tensor:
@@ -119,14 +122,20 @@ class Collator:
         count = len(self.tokenizer.transcript(example.transcript))
         return torch.tensor(times) if len(times) == count else torch.full((count, 2), torch.nan)
 
-    def plan(self, example: Example, rng: random.Random, step: int) -> Plan:
-        """Plan one example by one draw: plain speech, text alone, or as the interleaver says."""
+    def plans(self, example: Example, rng: random.Random, step: int) -> tuple[Plan, ...]:
+        """Plan each utterance of an example, all by one draw: plain speech, text alone, or as the interleaver says."""
         draw, speech = rng.random(), self.shares.speech_at(step)
         if draw < speech:
-            return (SpeechSegment(0.0, example.duration),)
+            return tuple((SpeechSegment(0.0, said.duration),) for said in example.utterances)
         if draw < speech + self.shares.text:
-            return (TextSegment(example.transcript),)
-        return self.interleaver.plan(example, rng)
+            return tuple((TextSegment(said.transcript),) for said in example.utterances)
+        return tuple(self.interleaver.plan(said, rng) for said in example.utterances)
+
+
+def numbered(counts: Seq[int]) -> tuple[tuple[int, ...], ...]:
+    """Number the recordings of rows that have so many each: (1, 2) -> ((0,), (1, 2))."""
+    ends = accumulate(counts)
+    return tuple(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True))
 
 
 def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[int]:
@@ -208,7 +217,7 @@ class StepStream(IterableDataset[list[Batch]]):
         self.rank = rank
         self.world = world
         # A row costs its speech, its prompt and its answer; characters stand for tokens, 4 to one.
-        self.costs = [12.5 * e.duration + (len(e.prompt) + len(e.response)) / 4 for e in examples]
+        self.costs = [12.5 * _seconds(e) + _characters(e) / 4 for e in examples]
 
     def __iter__(self) -> Iterator[list[Batch]]:
         # An epoch is shuffled and sorted once, not again at each of its steps.
@@ -225,3 +234,12 @@ class StepStream(IterableDataset[list[Batch]]):
     def __len__(self) -> int:
         # All steps, not those that are left: Lightning compares it with a counter that a resumed run restores.
         return self.steps[1]
+
+
+def _seconds(example: Example) -> float:
+    return sum(said.duration for said in example.utterances)
+
+
+def _characters(example: Example) -> int:
+    before = sum(len(turn.prompt) + len(turn.response) for turn in example.history)
+    return before + len(example.prompt) + len(example.response)

@@ -1,13 +1,15 @@
 """Tasks and prompts as data: what the text LLM is asked about an utterance, and in which words.
 
 A task file names a task, its wordings for training and its held-out wordings; a held-out task has only the
-latter. Which wording an utterance gets is a function of its id, so every stage agrees without being told.
+latter. Which wording an utterance gets is a function of its id, so every stage agrees without being told; so are
+the further utterances that a wording with `{speech2}` is about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import yaml
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import check_prompt
 from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.types import Example
 
 TRANSCRIBE = "transcribe"
 _KEYS = {"name", "family", "held_out", "target", "choices", "wordings"}
@@ -41,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt for one utterance."""
+    """One prompt for one utterance, or for one and others."""
 
     cut: str
     task: str
@@ -56,6 +59,19 @@ class Request:
     def whole(self, transcript: str) -> str:
         """Return the transcript of all that is asked about, of which `transcript` is the utterance's."""
         return " ".join(text for text in (self.before, transcript, self.after) if text)
+
+    others: tuple[str, ...] = ()
+    """the utterances of `{speech2}`, `{speech3}` and so on"""
+
+    @property
+    def utterances(self) -> tuple[str, ...]:
+        """The ids in the order of their slots' numbers."""
+        return (self.cut, *self.others)
+
+    def example(self, examples: Mapping[str, Example]) -> Example:
+        """Return what is asked about, without the prompt: the utterance with the others beside it."""
+        example, *others = (examples[name] for name in self.utterances)
+        return replace(example, others=tuple(others))
 
 
 def load_tasks(folder: Path) -> dict[str, Task]:
@@ -95,7 +111,7 @@ def training_requests(cuts: Seq[str], tasks: Seq[Task], per_cut: int, seed: int)
     for cut in cuts:
         rng = seeded(seed, cut)
         for task in rng.sample(list(tasks), min(per_cut, len(tasks))):
-            requests.append(Request(cut, task.name, "seen_wording", rng.choice(task.training)))
+            requests.append(_request(cut, task.name, "seen_wording", rng.choice(task.training), cuts))
     return requests
 
 
@@ -109,11 +125,27 @@ def evaluation_requests(cuts: Seq[str], tasks: dict[str, Task]) -> list[Request]
         rng = seeded("test", cut)
         for task in tasks.values():
             if task.held_out:
-                requests.append(Request(cut, task.name, "held_out_task", rng.choice(task.testing)))
+                requests.append(_request(cut, task.name, "held_out_task", rng.choice(task.testing), cuts))
             else:
-                requests.append(Request(cut, task.name, "seen_wording", rng.choice(task.training)))
-                requests.append(Request(cut, task.name, "held_out_wording", rng.choice(task.testing)))
+                requests.append(_request(cut, task.name, "seen_wording", rng.choice(task.training), cuts))
+                requests.append(_request(cut, task.name, "held_out_wording", rng.choice(task.testing), cuts))
     return requests
+
+
+def _request(cut: str, task: str, group: str, prompt: str, cuts: Seq[str]) -> Request:
+    """Make a request; others of `cuts` are drawn for its further slots by the utterance's id and the prompt alone.
+
+    Raises:
+        DataError: there are fewer utterances than slots.
+    """
+    more = check_prompt(prompt) - 1
+    if not more:
+        return Request(cut, task, group, prompt)
+    if more >= len(cuts):
+        raise DataError(f"task '{task}' asks about {more + 1} utterances at once, and the split has {len(cuts)}")
+    # One more than needed, for it may be the utterance itself.
+    drawn = seeded("others", cut, prompt).sample(cuts, more + 1)
+    return Request(cut, task, group, prompt, tuple(name for name in drawn if name != cut)[:more])
 
 
 def _read(path: Path) -> Task:
@@ -132,9 +164,11 @@ def _read(path: Path) -> Task:
         raise DataError(f"{path}: a task has training and held-out wordings, a held-out task only the latter")
     for wording in (*training, *testing):
         try:
-            check_prompt(wording)
+            count = check_prompt(wording)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+        if count > 1 and target == "transcript":
+            raise DataError(f"{path}: the transcript of one utterance is the target, and {wording!r} is about {count}")
     if both := set(training) & set(testing):
         raise DataError(f"{path}: a wording is both trained and held out: {sorted(both)[0]!r}")
     return Task(data["name"], data["family"], held_out, target, tuple(data.get("choices") or ()), training, testing)

@@ -76,7 +76,7 @@ class SpeechLLM(nn.Module):
         return self
 
     def frames(self, batch: Batch) -> Padded:
-        """Return the encoder's frames (B, T, D): the cached ones, or computed from the audio.
+        """Return the encoder's frames (R, T, D): the cached ones, or computed from the audio.
 
         Raises:
             ConfigError: they are not as wide as the encoder says.
@@ -93,21 +93,22 @@ class SpeechLLM(nn.Module):
             raise ConfigError(f"frames have {width} values, and {type(self.encoder).__name__} says output_dim {said}")
         return frames
 
-    def spans(self, frames: Padded, sequences: Seq[Sequence]) -> list[Tensor]:
-        """Adapt the speech of all rows: S tensors (u, D), in order.
+    def spans(self, frames: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Tensor]:
+        """Adapt the speech of all rows: S tensors (u, D), in order. `recordings` as in `Batch`.
 
         Raises:
             ConfigError: they are not as wide as the decoder's embeddings.
         """
         if not any(spans_of(row) for row in sequences):
             return []
+        shift = self.encoder.frame_shift
         if self.cut == "frames":
-            adapted: Padded = self.adapter(cut_frames(frames, sequences, self.encoder.frame_shift))
+            adapted: Padded = self.adapter(cut_frames(frames, sequences, shift, recordings))
             spans = adapted.unpad()
         else:
             assert isinstance(self.adapter, TimedAdapter)
             embeddings, times = self.adapter.timed(frames)
-            spans = cut_embeddings(embeddings, times, frames.lengths, sequences, self.encoder.frame_shift)
+            spans = cut_embeddings(embeddings, times, frames.lengths, sequences, shift, recordings)
         width, wanted = spans[0].shape[1], self.decoder.embedding_dim
         if width != wanted:
             raise ConfigError(
@@ -116,9 +117,9 @@ class SpeechLLM(nn.Module):
             )
         return spans
 
-    def rows(self, frames: Padded, sequences: Seq[Sequence]) -> list[Spliced]:
-        """Splice speech and text into rows for the decoder."""
-        spans = self.spans(frames, sequences)
+    def rows(self, frames: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Spliced]:
+        """Splice speech and text into rows for the decoder. `recordings` as in `Batch`."""
+        spans = self.spans(frames, sequences, recordings)
         return splice(sequences, spans, self.decoder.embed, frames.values.device)
 
     def forward(self, batch: Batch, needs: frozenset[str]) -> LossInputs:
@@ -129,20 +130,20 @@ class SpeechLLM(nn.Module):
         quantities = self._quantities(frames, batch) if "quantities" in needs else None
         if "student" not in needs:
             return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans, quantities=quantities)
-        rows = self.rows(frames, batch.sequences)
+        rows = self.rows(frames, batch.sequences, batch.recordings)
         targets = torch.cat([row.targets for row in rows])
         teacher = None
         if "teacher" in needs:
             if batch.teacher_sequences is None:
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
             with torch.no_grad(), self.decoder.as_text_llm():
-                teacher = self._decode(self.rows(frames, batch.teacher_sequences))
+                teacher = self._decode(self.rows(frames, batch.teacher_sequences, batch.recordings))
         return LossInputs(targets, self._decode(rows), teacher, spans, quantities)
 
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
         """Answer each row of the batch greedily."""
-        rows = self.rows(self.frames(batch), batch.sequences)
+        rows = self.rows(self.frames(batch), batch.sequences, batch.recordings)
         return self.decoder.generate(
             [row.embeddings for row in rows], options, [row.prefix for row in rows], [row.audio for row in rows]
         )

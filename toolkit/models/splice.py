@@ -44,18 +44,53 @@ def spans_of(sequence: Sequence) -> list[SpeechSegment]:
     return [piece for piece in sequence if isinstance(piece, SpeechSegment)]
 
 
-def cut_frames(frames: Padded, sequences: Seq[Sequence], frame_shift: float) -> Padded:
-    """Cut encoder frames at the spans of each row: (B, T, D) -> (S, T', D), all spans of all rows in order."""
-    pieces = []
-    for row, sequence in zip(frames.unpad(), sequences, strict=True):
+def placed_spans(
+    sequences: Seq[Sequence], count: int, recordings: Seq[tuple[int, ...]] = ()
+) -> list[tuple[int, SpeechSegment]]:
+    """Return the speech of all rows in order, each span with the recording that it is cut from.
+
+    Args:
+        sequences: B rows.
+        count: R, the recordings of the batch.
+        recordings: of each row, its recordings among the R. Empty: each row has one, its own.
+
+    Raises:
+        DataError: the recordings are not those of the rows, or a span is of one that its row has not.
+    """
+    owned = recordings or [(row,) for row in range(count)]
+    if len(owned) != len(sequences) or {number for own in owned for number in own} != set(range(count)):
+        raise DataError(
+            f"{len(sequences)} rows do not share out {count} recordings as {tuple(owned)}: Batch.recordings names "
+            "the recordings of each row"
+        )
+    placed = []
+    for own, sequence in zip(owned, sequences, strict=True):
         for span in spans_of(sequence):
-            start, end = frame_range(span, frame_shift, len(row))
-            pieces.append(row[start:end])
+            if span.recording >= len(own):
+                raise DataError(f"a span is of recording {span.recording + 1} of a row that has {len(own)}")
+            placed.append((own[span.recording], span))
+    return placed
+
+
+def cut_frames(
+    frames: Padded, sequences: Seq[Sequence], frame_shift: float, recordings: Seq[tuple[int, ...]] = ()
+) -> Padded:
+    """Cut encoder frames at the spans of each row: (R, T, D) -> (S, T', D), all spans of all rows in order."""
+    rows = frames.unpad()
+    pieces = []
+    for number, span in placed_spans(sequences, len(rows), recordings):
+        start, end = frame_range(span, frame_shift, len(rows[number]))
+        pieces.append(rows[number][start:end])
     return Padded.of(pieces)
 
 
 def cut_embeddings(
-    embeddings: Padded, times: Tensor, frames: Tensor, sequences: Seq[Sequence], frame_shift: float
+    embeddings: Padded,
+    times: Tensor,
+    frames: Tensor,
+    sequences: Seq[Sequence],
+    frame_shift: float,
+    recordings: Seq[tuple[int, ...]] = (),
 ) -> list[Tensor]:
     """Cut embeddings that know their time, so that each keeps the context of the whole utterance.
 
@@ -63,26 +98,28 @@ def cut_embeddings(
     none gets the nearest one, since a heard word cannot be nothing.
 
     Args:
-        embeddings: (B, U, D).
-        times: (B, U) centres, in frames.
-        frames: (B,) frames of each utterance.
+        embeddings: (R, U, D).
+        times: (R, U) centres, in frames.
+        frames: (R,) frames of each recording.
         sequences: B rows.
         frame_shift: seconds a frame.
+        recordings: of each row, its recordings among the R. Empty: each row has one, its own.
 
     Returns:
         The S spans of all rows in order, each (u, D) with u >= 1.
     """
+    rows, lengths = embeddings.unpad(), frames.tolist()
     pieces = []
-    for row, when, length, sequence in zip(embeddings.unpad(), times, frames.tolist(), sequences, strict=True):
-        centres = when[: len(row)]
-        for span in spans_of(sequence):
-            start, end = frame_range(span, frame_shift, length)
-            # Centres run from 0 to length - 1, so a span up to the last frame holds the last centre too.
-            inside = (centres >= start - 0.5) & (centres < end - 0.5)
-            if not bool(inside.any()):
-                nearest = (centres - (start + end - 1) / 2).abs().argmin()
-                inside = torch.arange(len(row), device=row.device) == nearest
-            pieces.append(row[inside])
+    for number, span in placed_spans(sequences, len(rows), recordings):
+        row = rows[number]
+        centres = times[number][: len(row)]
+        start, end = frame_range(span, frame_shift, lengths[number])
+        # Centres run from 0 to length - 1, so a span up to the last frame holds the last centre too.
+        inside = (centres >= start - 0.5) & (centres < end - 0.5)
+        if not bool(inside.any()):
+            nearest = (centres - (start + end - 1) / 2).abs().argmin()
+            inside = torch.arange(len(row), device=row.device) == nearest
+        pieces.append(row[inside])
     return pieces
 
 

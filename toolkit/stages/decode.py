@@ -14,6 +14,7 @@ from pathlib import Path
 
 from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Question
+from toolkit.data.batches import numbered
 from toolkit.data.cuts import read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import deciding, fingerprint
@@ -23,7 +24,7 @@ from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
 from toolkit.stages.hypotheses import Row, other_of, write_rows
-from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm
+from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import language_code, recognise
@@ -56,11 +57,12 @@ def run(config: Config) -> list[Path]:
     text = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
     itself, other = {name: name for name in examples}, other_of(list(examples))
     # The references come first: without them hours of decoding would be for nothing.
-    truths = [_known(text, Question(r.prompt, examples[r.cut].transcript)) for r in requests]
+    true = transcripts(examples)
+    truths = [_known(text, Question.of(r, true)) for r in requests]
     answers: dict[str, tuple[list[Answer], dict[str, str]]] = {"text": (truths, itself)}
     if other:
-        others = [_known(text, Question(r.prompt, examples[other[r.cut]].transcript)) for r in requests]
-        answers["other"] = (others, other)
+        wrong = transcripts(examples, other)
+        answers["other"] = ([_known(text, Question.of(r, wrong)) for r in requests], other)
     beside = {name: value for name, value in trainable_state(model).items() if name.startswith("decoder.")}
     lora = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if beside else {}
     mark = fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **lora}, model.adapter, beside)
@@ -76,7 +78,7 @@ def run(config: Config) -> list[Path]:
     written = []
     for system, (given, heard) in answers.items():
         rows = [
-            Row.of(request, examples[request.cut], tasks[request.task], truth, answer, heard[request.cut])
+            Row.of(request, request.example(examples), tasks[request.task], truth, answer, heard[request.cut])
             for request, truth, answer in zip(requests, truths, given, strict=True)
         ]
         written.append(hypotheses_path(config, split, system))
@@ -104,8 +106,8 @@ def _listen(
     """Answer from speech; what this very checkpoint has answered before is not asked again."""
     split = config.decode.split
     cache = frame_cache(config, model.encoder, split)
-    durations = {name: example.duration for name, example in examples.items()}
-    questions = [Question(r.prompt, heard[r.cut], durations[heard[r.cut]]) for r in requests]
+    durations = {name: examples[heard[name]].duration for name in examples}
+    questions = [Question.of(r, heard, durations) for r in requests]
     store = AnswerStore(hypotheses_path(config, split, "").parent / f"answers-{mark}", llm.max_new_tokens)
 
     def generate(batch: Seq[Question]) -> list[Answer]:
@@ -119,8 +121,12 @@ def answer_speech(model: SpeechLLM, llm: TextLLM, questions: Seq[Question], cach
     """Answer questions about utterances whose frames are cached."""
     batch = Batch(
         ids=tuple(q.text for q in questions),
-        sequences=tuple(llm.tokenizer.question(q.prompt, (SpeechSegment(0.0, q.duration),)) for q in questions),
-        frames=Padded.of([cache[q.text] for q in questions]),
+        sequences=tuple(
+            llm.tokenizer.question(q.prompt, *((SpeechSegment(0.0, duration),) for _, duration in q.said))
+            for q in questions
+        ),
+        frames=Padded.of([cache[name] for q in questions for name, _ in q.said]),
+        recordings=numbered([len(q.said) for q in questions]),
     )
     tokens = model.generate(batch.to(best_device()), llm.options)
     return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
@@ -134,7 +140,7 @@ def _cascade(
     cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
     model = config.decode.recogniser or config.encoder["model"]
     said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split, config.decode.language)
-    questions = [Question(r.prompt, said[r.cut]) for r in requests]
+    questions = [Question.of(r, said) for r in requests]
     fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
     return [_known(store, question) for question in questions]
 

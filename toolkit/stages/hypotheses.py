@@ -27,27 +27,35 @@ class Row:
     reference: str
     """the text LLM's answer to the true transcript; for transcription the transcript itself"""
     transcript: str
+    """of several utterances, one after the other with ` | ` between"""
     complete: bool
     heard: str
     """the utterance that was really given: another one for the deaf control"""
     choices: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """the further utterances that the prompt is about"""
 
     @classmethod
     def of(cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str) -> Row:
         """Pair an answer with what it should have been."""
+        said = " | ".join(utterance.transcript for utterance in example.utterances)
         reference = example.transcript if task.target == "transcript" else truth.text
         return cls(
             request.cut, request.task, request.group, request.prompt, answer.text, reference,
-            example.transcript, answer.complete, heard, task.choices,
+            said, answer.complete, heard, task.choices, request.others,
         )  # fmt: skip
+
+    def line(self) -> str:
+        """Return the row as a line of JSON, without `others` where there are none."""
+        row = {key: value for key, value in asdict(self).items() if key != "others" or value}
+        return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def write_rows(path: Path, rows: Seq[Row]) -> None:
     """Write rows as JSON lines through a temporary name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
-    temporary.write_text("".join(lines), encoding="utf-8")
+    temporary.write_text("".join(row.line() for row in rows), encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -61,7 +69,7 @@ def read_rows(path: Path) -> list[Row]:
         raise DataError(f"no answers in {path}: run the stage that writes them (imitate, decode) first")
     # Split at line feeds only: answers may hold other characters that end lines for `splitlines`.
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
-    return [Row(**{**row, "choices": tuple(row["choices"])}) for row in rows]
+    return [Row(**{**row, "choices": tuple(row["choices"]), "others": tuple(row.get("others", ()))}) for row in rows]
 
 
 def other_of(ids: Seq[str]) -> dict[str, str]:

@@ -43,7 +43,9 @@ class TextLLM:
 
     def answer(self, questions: Seq[Question]) -> list[Answer]:
         """Answer a batch of questions."""
-        sequences = [self.tokenizer.question(q.prompt, (TextSegment(q.text),)) for q in questions]
+        sequences = [
+            self.tokenizer.question(q.prompt, *((TextSegment(text),) for text, _ in q.said)) for q in questions
+        ]
         device = next(self.decoder.parameters()).device
         rows = splice(sequences, [], self.decoder.embed, device)
         embeddings, prefixes = [row.embeddings for row in rows], [row.prefix for row in rows]
@@ -108,8 +110,7 @@ def asked_examples(config: Config, split: str) -> dict[str, Example]:
 def asked_requests(config: Config, examples: dict[str, Example], trained: Seq[Task]) -> list[Request]:
     """Return what the training utterances are asked: `train` and `imitate` must not disagree."""
     requests = training_requests(list(examples), trained, config.imitate.tasks_per_cut, config.seed)
-    transcripts = {name: example.transcript for name, example in examples.items()}
-    return with_neighbours(requests, transcripts, config.imitate.concatenated, config.seed)
+    return with_neighbours(requests, transcripts(examples), config.imitate.concatenated, config.seed)
 
 
 def spread(items: Seq[T], count: int) -> list[T]:
@@ -119,11 +120,13 @@ def spread(items: Seq[T], count: int) -> list[T]:
 
 def training_questions(requests: Seq[Request], examples: dict[str, Example], tasks: dict[str, Task]) -> list[Question]:
     """Return what the LLM must answer for training: everything but tasks whose target is the transcript."""
-    return [
-        Question(request.prompt, examples[request.cut].transcript)
-        for request in requests
-        if tasks[request.task].target == "llm"
-    ]
+    texts = transcripts(examples)
+    return [Question.of(request, texts) for request in requests if tasks[request.task].target == "llm"]
+
+
+def transcripts(examples: dict[str, Example], heard: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the transcript of each utterance, or of the one that is heard in its place."""
+    return {name: examples[name if heard is None else heard[name]].transcript for name in examples}
 
 
 def fill(store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str) -> None:
@@ -141,8 +144,10 @@ def _answer_test(
     config: Config, llm: TextLLM, store: AnswerStore, requests: Seq[Request], examples: dict[str, Example], split: str
 ) -> int:
     """Answer the transcript (the topline) and, for the zero of the scale, another utterance's transcript."""
-    questions = [Question(r.prompt, examples[r.cut].transcript) for r in requests]
-    other = other_of(list(examples))
-    questions += [Question(r.prompt, examples[other[r.cut]].transcript) for r in requests if r.cut in other]
+    true, other = transcripts(examples), other_of(list(examples))
+    questions = [Question.of(r, true) for r in requests]
+    if other:
+        wrong = transcripts(examples, other)
+        questions += [Question.of(r, wrong) for r in requests]
     fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
     return len(questions)

@@ -27,7 +27,15 @@ from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import frame_cache
-from toolkit.stages.imitate import TextLLM, asked_examples, asked_requests, split_examples, spread, text_llm
+from toolkit.stages.imitate import (
+    TextLLM,
+    asked_examples,
+    asked_requests,
+    split_examples,
+    spread,
+    text_llm,
+    transcripts,
+)
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
@@ -163,12 +171,12 @@ def answered(
 ) -> list[Example]:
     """Join requests with their targets: the LLM's answer, or the transcript where the task says so."""
     store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
-    joined = []
+    texts, joined = transcripts(examples), []
     for request in requests:
-        example = examples[request.cut]
+        example = request.example(examples)
         target, complete = request.whole(example.transcript), True
         if tasks[request.task].target == "llm":
-            answer = store.get(Question(request.prompt, example.transcript))
+            answer = store.get(Question.of(request, texts))
             if answer is None:
                 raise DataError(
                     f"no answer to {request.prompt!r} for '{request.cut}' in {store.path}: "
@@ -184,7 +192,8 @@ def answered(
 
 def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tensor:
     """Return the decoder's tokens that occur in the training transcripts, sorted: (K,)."""
-    seen = {token for example in examples for token in tokenizer.transcript(example.transcript)}
+    said = {utterance.transcript for example in examples for utterance in example.utterances}
+    seen = {token for text in said for token in tokenizer.transcript(text)}
     return torch.tensor(sorted(seen))
 
 
