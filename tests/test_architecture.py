@@ -64,7 +64,7 @@ DOORS = {
     "tokenizers": "assets/gguf testing/*",
     "lhotse": "data/* stages/align stages/encode stages/imitate stages/prepare",
     "pytorch_lightning": "stages/* training/*",
-    "peft": "decoders/lora",
+    "peft": "decoders/lora models/encoder_training",
     "sentencepiece": "data/tokenization",
     "hydra": "cli config registry testing/check",
     "omegaconf": "cli config registry testing/check",

@@ -136,6 +136,16 @@ class TrainConfig:
     micro_batch_size: int = 0
     """utterances a forward pass, in validation too (16 at most); 0 means the whole batch, and 16 in validation"""
     learning_rate: float = 1e-3
+    encoder: str = "frozen"
+    """what is trained of the encoder: `frozen`, nothing, and the encode stage keeps its frames; `lora`, matrices beside
+    its linear layers; `full`, all of it. The last two compute frames from the audio in every step"""
+    encoder_learning_rate: float | None = None
+    """of what is trained of the encoder; null is `learning_rate`"""
+    encoder_rank: int = 8
+    encoder_alpha: int = 16
+    encoder_dropout: float = 0.0
+    encoder_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    """for `encoder: lora`: the last part of the names of the encoder's linear layers that get it"""
     weight_decay: float = 0.01
     warmup: float = 0.05
     """share of the steps in which the learning rate rises"""

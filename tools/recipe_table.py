@@ -2,7 +2,7 @@
 """The table of recipes/README.md, made from the recipes themselves.
 
 `python tools/recipe_table.py` writes it, `--check` fails if it is stale. Adapters are built on the meta device, which
-needs no weights; LoRA is counted from the decoder's sizes.
+needs no weights, and so is Whisper's encoder; LoRA of the decoder is counted from its sizes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 import yaml
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from toolkit.config import KINDS, load_parts  # noqa: E402
 from toolkit.interfaces import ADAPTERS  # noqa: E402
+from toolkit.models.encoder_training import EncoderTraining  # noqa: E402
 
 README = ROOT / "recipes/README.md"
 BEGIN, END = "<!-- made by tools/recipe_table.py -->\n", "<!-- end of what is made -->\n"
@@ -30,6 +33,11 @@ PACKAGED = "# Packaged models: "
 
 FRAME = 384
 """channels of a frame of Whisper tiny.en"""
+WHISPER = {
+    "d_model": FRAME, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 4 * FRAME,
+    "num_mel_bins": 80, "max_source_positions": 1500,
+}  # fmt: skip
+"""sizes of its encoder"""
 EMBEDDING = 576
 """channels of an embedding of SmolLM2-135M"""
 BLOCKS = 30
@@ -56,6 +64,8 @@ class Recipe:
     options: dict[str, dict[str, Any]]
     """kind -> options that the recipe sets"""
     tasks: list[str]
+    training: EncoderTraining
+    """what of the encoder is trained"""
     packaged: str
     """overrides for the packaged models, from the header"""
 
@@ -75,6 +85,7 @@ class Recipe:
             parts,
             {kind: body.get(kind, {}) for kind in KINDS},
             body.get("imitate", {}).get("use", ["none: transcripts"]),
+            encoder_training(body.get("train", {})),
             " ".join(packaged.split()),
         )
 
@@ -83,26 +94,41 @@ class Recipe:
         said = [text.partition("=") for text in self.packaged.split() if text.startswith(f"{kind}.")]
         return {**self.options[kind], **{key.partition(".")[2]: yaml.safe_load(value) for key, _, value in said}}
 
-    def parameters(self) -> tuple[int, int]:
-        """Count what is trained with the packaged models: of the adapter, of LoRA."""
+    def parameters(self) -> dict[str, int]:
+        """Count what is trained with the packaged models, by what it is."""
         width = FRAME * max(len(self.sized("encoder").get("taps", [])), 1)
         with torch.device("meta"):
             adapter = ADAPTERS.build({"name": self.parts["adapter"], **self.sized("adapter")}, width, EMBEDDING)
+            encoder = WhisperEncoder(WhisperConfig(**WHISPER))
+            self.training.apply(encoder)
         lora = self.options["decoder"]
         channels = sum(PROJECTIONS[target] for target in lora.get("targets", []))
-        return sum(p.numel() for p in adapter.parameters()), BLOCKS * lora.get("rank", 0) * channels
+        counts = {
+            "adapter": sum(p.numel() for p in adapter.parameters()),
+            "LoRA": BLOCKS * lora.get("rank", 0) * channels,
+            "LoRA of the encoder" if self.training.mode == "lora" else "encoder": sum(
+                p.numel() for p in encoder.parameters() if p.requires_grad
+            ),
+        }
+        return {what: count for what, count in counts.items() if count}
 
     def cells(self) -> list[str]:
         """Return the row of the first table."""
-        adapter, lora = self.parameters()
+        trained = self.parameters()
         return [
             f"`{self.name}`",
             self.paper,
             *(part(self.parts[kind], self.options[kind]) for kind in KINDS),
             ", ".join(self.tasks) or "all",
-            "adapter, LoRA" if lora else "adapter",
-            f"{millions(adapter)} + {millions(lora)}" if lora else millions(adapter),
+            ", ".join(trained),
+            " + ".join(map(millions, trained.values())),
         ]
+
+
+def encoder_training(train: dict[str, Any]) -> EncoderTraining:
+    """Read what of the encoder a recipe trains."""
+    said = {key.removeprefix("encoder_"): value for key, value in train.items() if key.startswith("encoder_")}
+    return EncoderTraining(train.get("encoder", "frozen"), **said)
 
 
 def overlay(text: str) -> tuple[dict[str, str], dict[str, Any]]:

@@ -298,7 +298,7 @@ def test_every_interleaver_has_its_share_by_curriculum(name: str, tiny_llm: Path
     tokenizer = ChatTokenizer(str(tiny_llm), "")
     collate = Collator(tokenizer, interleaver, lambda _: None, shares, teacher=False, seed=1)  # type: ignore[arg-type, return-value]
     views: dict[int, list[Plan]] = {
-        step: [collate.plan(example, seeded(i, step), step) for i in range(400)] for step in (0, 5, 10)
+        step: [collate.plans(example, seeded(i, step), step)[0] for i in range(400)] for step in (0, 5, 10)
     }
     speech, text = WholeInterleaver().plan(example, random.Random(0)), TextInterleaver().plan(example, random.Random(0))
     assert {plan for plan in views[0]} <= {speech, text}

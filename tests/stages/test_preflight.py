@@ -1,6 +1,7 @@
 """What cannot be is refused before anything is loaded: none of the models named here exists."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.errors import ConfigCompositionException
@@ -65,7 +66,7 @@ def test_a_frozen_decoder_has_no_such_key_on_the_command_line(tmp_path: Path) ->
     ],
 )
 def test_no_part_is_loaded_beside_one_that_cannot_be(part: str, message: str) -> None:
-    options: dict[str, dict[str, object]] = {
+    options: dict[str, Any] = {
         "encoder": {"name": "whisper", "model": "nowhere"},
         "adapter": {"name": "stack"},
         "decoder": {"name": "causal_lm", "model": "nowhere"},

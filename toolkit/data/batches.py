@@ -82,10 +82,11 @@ class Collator:
     Args:
         tokenizer: of the decoder.
         interleaver: decides what is speech.
-        load: utterance id -> cached frames (T, D).
+        load: utterance id -> cached frames (T, D), or samples (n,).
         shares: which of the examples the interleaver does not get.
         teacher: whether the text view of the same examples is wanted too.
         seed: of the interleaving.
+        audio: whether `load` gives samples.
     """
 
     tokenizer: ChatTokenizer
@@ -94,16 +95,19 @@ class Collator:
     shares: Shares
     teacher: bool
     seed: int
+    audio: bool = False
 
     def __call__(self, examples: Seq[Example], step: int) -> Batch:
         """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
         plans = [self.plans(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
         texts = [[(TextSegment(said.transcript),) for said in example.utterances] for example in examples]
         utterances = [said for example in examples for said in example.utterances]
+        speech = Padded.of([self.load(said.id) for said in utterances])
         return Batch(
             ids=tuple(example.id for example in examples),
             sequences=tuple(self.tokenizer.sequence(e, *p) for e, p in zip(examples, plans, strict=True)),
-            frames=Padded.of([self.load(said.id) for said in utterances]),
+            audio=speech if self.audio else None,
+            frames=None if self.audio else speech,
             teacher_sequences=tuple(self.tokenizer.sequence(e, *t) for e, t in zip(examples, texts, strict=True))
             if self.teacher
             else None,

@@ -145,7 +145,7 @@ def _request(cut: str, task: str, group: str, prompt: str, cuts: Seq[str]) -> Re
         raise DataError(f"task '{task}' asks about {more + 1} utterances at once, and the split has {len(cuts)}")
     # One more than needed, for it may be the utterance itself.
     drawn = seeded("others", cut, prompt).sample(cuts, more + 1)
-    return Request(cut, task, group, prompt, tuple(name for name in drawn if name != cut)[:more])
+    return Request(cut, task, group, prompt, others=tuple(name for name in drawn if name != cut)[:more])
 
 
 def _read(path: Path) -> Task:

@@ -9,6 +9,7 @@ import torch
 
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, Adapter, Decoder, Encoder, TokenAdapter
+from toolkit.models.encoder_training import EncoderTraining
 from toolkit.models.speech_llm import SpeechLLM, check_cut
 
 
@@ -36,9 +37,16 @@ def build_decoder(options: Mapping[str, Any]) -> Decoder:
 
 
 def build_model(
-    encoder: Mapping[str, Any], adapter: Mapping[str, Any], decoder: Mapping[str, Any], cut: str, seed: int
+    encoder: Mapping[str, Any],
+    adapter: Mapping[str, Any],
+    decoder: Mapping[str, Any],
+    cut: str,
+    seed: int,
+    training: EncoderTraining = EncoderTraining(),  # noqa: B008 - it is frozen
 ) -> SpeechLLM:
-    """Build the model with a trainable adapter between frozen parts; `seed` draws the weights that are new.
+    """Build the model: a trainable adapter between an encoder trained as `training` says and a decoder as it says.
+
+    `seed` draws the weights that are new.
 
     Raises:
         ConfigError: a part does not have an option, or the adapter cannot be cut there; before anything is loaded.
@@ -47,7 +55,11 @@ def build_model(
     DECODERS.check(decoder)
     check_cut(cut, ADAPTERS.check(adapter))
     torch.manual_seed(seed)
-    ears, mouth = build_encoder(encoder), build_decoder(decoder)
+    ears = build_encoder(encoder)
+    with torch.random.fork_rng(devices=[]):  # what else is drawn is the same beside a frozen encoder
+        torch.manual_seed(seed)
+        training.apply(ears)
+    mouth = build_decoder(decoder)
     torch.manual_seed(seed)  # again: the adapter is the same whatever stands beside it
     return SpeechLLM(ears, build_adapter(adapter, ears, mouth), mouth, cut)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import ConfigError
 from toolkit.interfaces import Adapter, CountingAdapter, Decoder, Encoder, TimedAdapter, TokenAdapter
+from toolkit.models.encoder_training import set_mode
 from toolkit.models.splice import Spliced, align_labels, cut_embeddings, cut_frames, spans_of, splice
 from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Quantities, Sequence, SpanOutputs
 
@@ -49,7 +50,7 @@ class SpeechLLM(nn.Module):
     """Answers prompts about speech with the answers that its decoder gives about text.
 
     Args:
-        encoder: waveform -> frames; frozen unless the freezing says otherwise.
+        encoder: waveform -> frames; frozen, or trained as `toolkit.models.encoder_training` says.
         adapter: frames -> embeddings; the part that is trained.
         decoder: the causal language model, frozen but for what it says is trained.
         cut: where interleaving cuts. `frames`: each span is adapted alone, which suits every adapter;
@@ -70,22 +71,25 @@ class SpeechLLM(nn.Module):
     def train(self, mode: bool = True) -> SpeechLLM:
         """Switch only what is trained: frozen parts have no dropout to switch on."""
         super().train(mode)
-        for part in (self.encoder, self.adapter, self.decoder):
+        for part in (self.adapter, self.decoder):
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()
+        set_mode(self.encoder, training=mode)
         return self
 
     def frames(self, batch: Batch) -> Padded:
         """Return the encoder's frames (R, T, D): the cached ones, or computed from the audio.
 
         Raises:
-            ConfigError: they are not as wide as the encoder says.
+            ConfigError: cached frames and an encoder that is trained, or frames not as wide as the encoder says.
         """
+        trained = any(p.requires_grad for p in self.encoder.parameters())
         if batch.frames is not None:
+            if trained:
+                raise ConfigError("cached frames are a frozen encoder's, and this one is trained: give it the audio")
             frames = batch.frames
         else:
             assert batch.audio is not None
-            trained = any(p.requires_grad for p in self.encoder.parameters())
             with nullcontext() if trained else torch.no_grad():
                 frames = self.encoder(batch.audio)
         width, said = frames.values.shape[2], self.encoder.output_dim

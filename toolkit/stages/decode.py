@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence as Seq
+from dataclasses import asdict
 from pathlib import Path
 
 from toolkit.config import Config
@@ -18,11 +19,12 @@ from toolkit.data.batches import numbered
 from toolkit.data.cuts import read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import deciding, fingerprint
+from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import frame_cache
+from toolkit.stages.encode import encoder_training, speech_of
 from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
@@ -63,9 +65,12 @@ def run(config: Config) -> list[Path]:
     if other:
         wrong = transcripts(examples, other)
         answers["other"] = ([_known(text, Question.of(r, wrong)) for r in requests], other)
-    beside = {name: value for name, value in trainable_state(model).items() if name.startswith("decoder.")}
-    lora = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if beside else {}
-    mark = fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **lora}, model.adapter, beside)
+    beside = {name: value for name, value in trainable_state(model).items() if not name.startswith("adapter.")}
+    lora = any(name.startswith("decoder.") for name in beside)
+    about = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if lora else {}
+    if encoder_training(config).trained:
+        about["encoder_training"] = asdict(encoder_training(config))
+    mark = fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **about}, model.adapter, beside)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
         if system == "cascade":
@@ -88,7 +93,8 @@ def run(config: Config) -> list[Path]:
 
 def trained_model(config: Config, folder: Path | None = None) -> SpeechLLM:
     """Build the model of a configuration and load what was trained of it, here or in another checkpoint `folder`."""
-    model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed)
+    training = encoder_training(config)
+    model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed, training)
     load_checkpoint(model, folder or checkpoint_folder(config))
     return model.to(best_device()).eval()
 
@@ -105,27 +111,31 @@ def _listen(
 ) -> list[Answer]:
     """Answer from speech; what this very checkpoint has answered before is not asked again."""
     split = config.decode.split
-    cache = frame_cache(config, model.encoder, split)
+    speech = speech_of(config, model.encoder, split)
     durations = {name: examples[heard[name]].duration for name in examples}
     questions = [Question.of(r, heard, durations) for r in requests]
     store = AnswerStore(hypotheses_path(config, split, "").parent / f"answers-{mark}", llm.max_new_tokens)
 
     def generate(batch: Seq[Question]) -> list[Answer]:
-        return answer_speech(model, llm, batch, cache)
+        return answer_speech(model, llm, batch, speech)
 
     fill(store, questions, generate, config.decode.batch_size, f"decode {split} by {system}")
     return [_known(store, question) for question in questions]
 
 
-def answer_speech(model: SpeechLLM, llm: TextLLM, questions: Seq[Question], cache: FrameCache) -> list[Answer]:
-    """Answer questions about utterances whose frames are cached."""
+def answer_speech(
+    model: SpeechLLM, llm: TextLLM, questions: Seq[Question], speech: FrameCache | SampleStore
+) -> list[Answer]:
+    """Answer questions about utterances whose frames are cached, or made of their audio now."""
+    heard = Padded.of([speech[name] for q in questions for name, _ in q.said])
     batch = Batch(
         ids=tuple(q.text for q in questions),
         sequences=tuple(
             llm.tokenizer.question(q.prompt, *((SpeechSegment(0.0, duration),) for _, duration in q.said))
             for q in questions
         ),
-        frames=Padded.of([cache[name] for q in questions for name, _ in q.said]),
+        audio=heard if isinstance(speech, SampleStore) else None,
+        frames=heard if isinstance(speech, FrameCache) else None,
         recordings=numbered([len(q.said) for q in questions]),
     )
     tokens = model.generate(batch.to(best_device()), llm.options)

@@ -15,6 +15,9 @@ CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 """beside the cuts of a split: what is in them, and a digest of the settings and files they were made from"""
 
+ENCODER_TRAINING = ("encoder", *(f"encoder_{key}" for key in ("learning_rate", "rank", "alpha", "dropout", "targets")))
+"""keys of `train` that say what of the encoder is trained"""
+
 
 def cuts_path(config: Config, split: str) -> Path:
     """Return the cuts of a split."""
@@ -56,6 +59,7 @@ def as_trained(config: Config, folder: Path | None = None) -> Config:
         interleaver=saved.interleaver,
         loss=saved.loss,
         cut=saved.cut,
+        train=replace(config.train, **{key: getattr(saved.train, key) for key in ENCODER_TRAINING}),
         system=saved.system,
         speech_marker=saved.speech_marker,
         text_marker=saved.text_marker,

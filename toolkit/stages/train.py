@@ -1,18 +1,13 @@
-"""Train: cuts, cached frames and answers -> a trained adapter, by any loss that the recipe names."""
+"""Train: cuts, frames (or audio) and answers -> what is trained, by any loss that the recipe names."""
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,13 +15,14 @@ from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares, StepStream
+from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import frame_cache
+from toolkit.stages.encode import encoder_training, speech_of
 from toolkit.stages.imitate import (
     TextLLM,
     asked_examples,
@@ -39,9 +35,9 @@ from toolkit.stages.imitate import (
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
-from toolkit.stages.training_bar import TrainingBar
+from toolkit.stages.trainer import make_trainer
 from toolkit.training.anchor import AnchoredLoss
-from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
+from toolkit.training.checkpoint import identity, load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
 from toolkit.types import Batch, Example
 
@@ -68,10 +64,13 @@ def run(config: Config) -> Path:
         return out
     check_training(config)
     given = config.train
+    encoder = encoder_training(config)
     shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
     out.mkdir(parents=True, exist_ok=True)
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
-    model = build_model(config.encoder, config.adapter, {**config.decoder, **precision}, config.cut, config.seed)
+    decoder = {**config.decoder, **precision}
+    model = build_model(config.encoder, config.adapter, decoder, config.cut, config.seed, encoder)
+    origin = identity(model)
     loss = LOSSES.build(config.loss)
     if config.train.anchor and "student" in loss.needs:
         if isinstance(model.adapter, TokenAdapter):
@@ -84,7 +83,7 @@ def run(config: Config) -> Path:
         attach_tokens(model, transcript_tokens(training, llm.tokenizer))
     if config.train.init_from:
         load_checkpoint(model, Path(config.train.init_from))
-    trainer, resume = _trainer(config, out), out / "last.ckpt"
+    trainer, resume = make_trainer(config, out), out / "last.ckpt"
     if trainer.is_global_zero:
         save_config(config, out / CONFIG)
         if not resume.exists():
@@ -105,7 +104,7 @@ def run(config: Config) -> Path:
     except SystemExit as exit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from exit
     if trainer.is_global_zero:
-        save_checkpoint(model, out, {"steps": str(trainer.global_step)})
+        save_checkpoint(model, out, {**origin, "steps": str(trainer.global_step)})
         (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
         resume.unlink(missing_ok=True)
     return out
@@ -200,9 +199,10 @@ def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tens
 def _collator(
     config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str, shares: Shares
 ) -> Collator:
-    cache = frame_cache(config, model.encoder, split)
+    speech = speech_of(config, model.encoder, split)
     interleaver = INTERLEAVERS.build(config.interleaver)
-    return Collator(tokenizer, interleaver, cache.__getitem__, shares, "teacher" in loss.needs, config.seed)
+    audio = isinstance(speech, SampleStore)
+    return Collator(tokenizer, interleaver, speech.__getitem__, shares, "teacher" in loss.needs, config.seed, audio)
 
 
 class _Development(torch.utils.data.Dataset[Batch]):
@@ -250,41 +250,7 @@ def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
         seed=config.seed,
         log_path=Path(config.exp_dir) / LOG,
         phase="imitation" if "student" in loss.needs else "warm_start",
-    )
-
-
-def _trainer(config: Config, out: Path) -> Any:
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*IterableDataset.*__len__.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    # Frozen parts stay in evaluation mode on purpose; checkpoints are taken between steps, not within.
-    warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode.*")
-    warnings.filterwarnings("ignore", message=".*ModelCheckpoint with manual optimization.*")
-    # The stream of steps starts where the checkpoint stands, by itself.
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    every = config.train.validate_every
-    # Processes are started by torchrun, which says how many; Lightning must not start more by itself.
-    world, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if config.train.batch_size % world:
-        raise ConfigError(f"train.batch_size={config.train.batch_size} does not divide among {world} processes")
-    saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
-    return pl.Trainer(
-        accelerator="auto",
-        devices=here,
-        num_nodes=world // here,
-        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
-        max_steps=config.train.steps,
-        max_epochs=-1,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=False,
-        callbacks=[saver, TrainingBar(f"train {Path(config.exp_dir).name}")],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=config.exp_dir,
+        encoder_learning_rate=config.train.encoder_learning_rate,
     )
 
 
@@ -301,6 +267,8 @@ def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None
         say(f"train: {without} of {len(training)} examples have no word times: plain speech, and nothing to align")
     if config.train.text_share and not any(p.requires_grad for p in model.decoder.parameters()):
         say(f"train: the decoder is frozen, so nothing is learnt from train.text_share={config.train.text_share:g}")
+    if config.train.encoder != "frozen":
+        say(f"train: the encoder is trained (train.encoder={config.train.encoder}): frames come of the audio, no cache")
     limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
     say(
         f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "

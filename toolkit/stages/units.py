@@ -14,12 +14,13 @@ from toolkit.config import Config, require
 from toolkit.data.cuts import read_cuts
 from toolkit.data.fingerprint import fingerprint
 from toolkit.data.kmeans import lloyd, plus_plus
+from toolkit.data.samples import SampleStore
 from toolkit.data.seeding import seeded
 from toolkit.data.units import encoder_mark, read_units, write_units
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Encoder
 from toolkit.models.build import best_device, build_encoder
-from toolkit.stages.encode import fill_cache, frame_cache
+from toolkit.stages.encode import fill_cache
 from toolkit.stages.paths import SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
 
@@ -91,8 +92,8 @@ def _frames(config: Config, encoder: Encoder) -> Tensor:
     lengths = encoder.output_lengths(torch.tensor([round(c.duration * encoder.sampling_rate) for c in cuts]))
     before = lengths.cumsum(0) - lengths
     drawn = [cut for cut, frames in zip(cuts, before.tolist(), strict=True) if frames < config.units.frames]
-    fill_cache(config, encoder, "train", frame_cache(config, encoder, "train"), [(cut, 0) for cut in drawn])
-    cache = frame_cache(config, encoder, "train")
+    audio = SampleStore(drawn, encoder.sampling_rate, most=encoder.max_duration)
+    cache = fill_cache(config, encoder, "train", audio)
     return torch.cat([cache[cut.id] for cut in drawn])
 
 

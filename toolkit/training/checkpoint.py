@@ -1,7 +1,7 @@
 """Checkpoints hold what was trained and nothing else: `trainable.safetensors`, with `config.yaml` beside it.
 
-What a checkpoint was trained against (the decoder's and the encoder's fingerprints) is kept in the file's
-own metadata, and loading it into another model is refused.
+What a checkpoint was trained against (the decoder's and the encoder's fingerprints before training) is kept in the
+file's own metadata, and loading it into another model is refused.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from torch import Tensor
 from toolkit.data.fingerprint import fingerprint
 from toolkit.errors import CheckpointError
 from toolkit.models.build import attach_tokens
+from toolkit.models.encoder_training import mode_of, own_state
 from toolkit.models.speech_llm import SpeechLLM
 
 WEIGHTS = "trainable.safetensors"
 
 
 def trainable_state(model: SpeechLLM) -> dict[str, Tensor]:
-    """Return the tensors that training changes, and the persistent buffers of the parts they are in.
+    """Return the tensors that training changes, and the adapter's persistent buffers.
 
-    What else a decoder holds, such as tied heads and the scales of quantised weights, is the frozen LLM's.
+    What else a decoder holds, such as tied heads and the scales of quantised weights, is the frozen LLM's; what else
+    an encoder holds stays as it was, since it is never in training mode.
     """
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    trained = tuple({name.split(".")[0] + "." for name in names} - {"decoder."})
+    trained = tuple({name.split(".")[0] + "." for name in names} - {"decoder.", "encoder."})
     state = model.state_dict()
     return {k: v for k, v in state.items() if k in names or (k not in frozen and k.startswith(trained))}
 
 
 def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None = None) -> None:
-    """Write `trainable.safetensors` through a temporary name."""
+    """Write `trainable.safetensors` through a temporary name.
+
+    An encoder that is trained whole is no longer what it began as: `about` must then hold the `identity` before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in trainable_state(model).items()}
     temporary = folder / (WEIGHTS + ".tmp")
@@ -49,13 +54,14 @@ def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None
 
 
 def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
-    """Load what was trained into `model`.
+    """Load what was trained into `model`, as it was built.
 
-    LoRA that is new in this model stays as it was drawn, which changes no output: so a training may add it.
+    LoRA that is new in this model stays as it was drawn, which changes no output: so a training may add it. Likewise
+    it may train an encoder that was frozen.
 
     Raises:
-        CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, or its
-            tensors do not fit.
+        CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, its encoder was
+            trained in another way, or its tensors do not fit.
     """
     path = folder / WEIGHTS
     if not path.exists():
@@ -72,6 +78,12 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
                 f"{path} was trained with another {part} ({metadata.get(part)}) than is configured now ({mark}): "
                 f"name the {part} it was trained with, or train again"
             )
+    before, now = mode_of(set(state)), mode_of(set(trainable_state(model)))
+    if before not in ("frozen", now):
+        raise CheckpointError(
+            f"{path} holds an encoder trained with train.encoder={before}, and train.encoder={now} is configured: "
+            f"say train.encoder={before}, or train again"
+        )
     own = model.state_dict()
     for name, tensor in state.items():
         flexible = name in ("adapter.token_ids", "adapter.bias")
@@ -79,11 +91,13 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
             here = tuple(own[name].shape) if name in own else "nothing of that name"
             raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, this model has {here}")
     missing = sorted(set(trainable_state(model)) - set(state))
-    if not any(name.startswith("decoder.") for name in state):
-        missing = [name for name in missing if not name.startswith("decoder.")]
+    for part in ("decoder.", "encoder."):
+        if not any(name.startswith(part) for name in state):
+            missing = [name for name in missing if not name.startswith(part)]
     if missing:
         raise CheckpointError(
-            f"{path} lacks {', '.join(missing[:3])}: it was trained with other options of the adapter or decoder"
+            f"{path} lacks {', '.join(missing[:3])}: it was trained with other options of the adapter, decoder or "
+            "train.encoder"
         )
     model.load_state_dict(state, strict=False)
     if "adapter.token_ids" in state:
@@ -91,8 +105,8 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
 
 
 def identity(model: SpeechLLM) -> dict[str, str]:
-    """Return the fingerprints of the frozen parts that a trained adapter belongs to."""
-    marks = {"decoder": fingerprint({}, model.decoder.frozen_state())}
-    if not any(p.requires_grad for p in model.encoder.parameters()):
-        marks["encoder"] = fingerprint({}, model.encoder)
-    return marks
+    """Return the fingerprints of the text LLM and of the encoder without LoRA, which what is trained belongs to."""
+    return {
+        "decoder": fingerprint({}, model.decoder.frozen_state()),
+        "encoder": fingerprint({}, own_state(model.encoder)),
+    }

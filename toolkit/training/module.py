@@ -15,6 +15,7 @@ from torch import Tensor
 from toolkit.data.seeding import seeded
 from toolkit.errors import DataError
 from toolkit.interfaces import Loss
+from toolkit.models.encoder_training import check_reached
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.training.checkpoint import trainable_state
 from toolkit.types import Batch
@@ -36,6 +37,7 @@ class ImitationModule(pl.LightningModule):
         seed: of dropout, with the step and the rank.
         log_path: JSON lines for the report.
         phase: name of this training in the log.
+        encoder_learning_rate: at the peak, for what is trained of the encoder; None is that of all else.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ImitationModule(pl.LightningModule):
         seed: int,
         log_path: Path,
         phase: str,
+        encoder_learning_rate: float | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -67,17 +70,22 @@ class ImitationModule(pl.LightningModule):
         self.seed = seed
         self.log_path = log_path
         self.phase = phase
+        self.encoder_learning_rate = learning_rate if encoder_learning_rate is None else encoder_learning_rate
         self.elapsed = 0.0
         self._tick = time.monotonic()
+        self._reached = False
         self._validation: list[tuple[Tensor, int]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over what is trained; no decay on vectors and scalars."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
+        named = [(name.startswith("encoder."), p) for name, p in self.model.named_parameters() if p.requires_grad]
+        peaks = {False: self.learning_rate, True: self.encoder_learning_rate}
+        groups: list[dict[str, Any]] = []
+        for part in sorted({False, *(mine for mine, _ in named)}):
+            trained, peak = [p for mine, p in named if mine == part], peaks[part]
+            matrices, vectors = ([p for p in trained if (p.dim() > 1) == large] for large in (True, False))
+            groups.append({"params": matrices, "weight_decay": self.weight_decay, "peak": peak})
+            groups.append({"params": vectors, "weight_decay": 0.0, "peak": peak})
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98))
 
     def progress(self) -> float:
@@ -85,14 +93,14 @@ class ImitationModule(pl.LightningModule):
         by_time = self.elapsed / self.max_seconds if self.max_seconds else 0.0
         return float(min(max(self.global_step / self.steps, by_time), 1.0))
 
-    def rate(self) -> float:
-        """Return the learning rate now: linear warm-up, then a cosine to a twentieth."""
+    def rate(self, peak: float) -> float:
+        """Return the learning rate now, of what has `peak`: linear warm-up, then a cosine to a twentieth."""
         done = self.progress()
         if done < self.warmup:
-            return float(self.learning_rate * max(done / self.warmup, 1 / self.steps))
+            return float(peak * max(done / self.warmup, 1 / self.steps))
         fall = (done - self.warmup) / max(1 - self.warmup, 1e-9)
         cosine = 0.5 * (1 + math.cos(math.pi * fall))
-        return float(self.learning_rate * (0.05 + 0.95 * cosine))
+        return float(peak * (0.05 + 0.95 * cosine))
 
     def on_train_start(self) -> None:
         """Switch on what dropout is trained, which Lightning leaves as it finds it; start the clock of this process."""
@@ -102,9 +110,9 @@ class ImitationModule(pl.LightningModule):
     def training_step(self, batches: list[Batch], index: int) -> None:
         """Take one optimiser step over its micro-batches."""
         optimizer: Any = self.optimizers()
-        rate = self.rate()
+        rate = self.rate(self.learning_rate)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate(group.get("peak", self.learning_rate))  # older checkpoints say no peak
         optimizer.zero_grad(set_to_none=True)
         # Dropout is a function of the step too, so that an interrupted run goes on as if it had not been.
         torch.manual_seed(seeded(self.seed, "dropout", self.global_step, self.global_rank).getrandbits(63))
@@ -117,6 +125,9 @@ class ImitationModule(pl.LightningModule):
                 total = total + sum(0 * p.sum() for p in self.model.parameters() if p.requires_grad)
             self.manual_backward(total)
             outputs.append((output.total.detach(), output.count, output.parts))
+        if not self._reached:
+            check_reached(self.model.encoder)
+            self._reached = True
         count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
         if count == 0:
             raise DataError(f"nothing is supervised in step {self.global_step}: {_names(batches)}")
