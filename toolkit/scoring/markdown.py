@@ -86,21 +86,21 @@ def _made_with(results: Results) -> Iterator[str]:
         seed = made["metadata"].get("seed")
         training = "" if seed is None else f"; seed {seed}"
         line = f"{versions}; commit {made['commit'] or 'unknown'}{training}"
-        alike.setdefault(line, []).append(_escape(name))
+        alike.setdefault(line, []).append(escape(name))
     for line, names in alike.items():
         yield f"* **{', '.join(names)}**: {line}"
 
 
 def _draw(table: Table) -> Iterator[str]:
-    heads = [_escape(column.title) + (f"<br>{column.count}" if column.count else "") for column in table.columns]
+    heads = [escape(column.title) + (f"<br>{column.count}" if column.count else "") for column in table.columns]
     yield _line(["system", *heads])
     yield _line(["---", *("---:" for _ in heads)])
     for name, cells in table.rows:
         figures = (figure(cell, column) for cell, column in zip(cells, table.columns, strict=True))
-        yield _line([_escape(name), *figures])
+        yield _line([escape(name), *figures])
     for note in table.notes:
         yield ""
-        yield f"{NOTHING} {_escape(note)}"
+        yield f"{NOTHING} {escape(note)}"
 
 
 def _line(cells: list[str]) -> str:
@@ -109,18 +109,18 @@ def _line(cells: list[str]) -> str:
 
 def _draw_example(position: int, shown: Shown) -> Iterator[str]:
     example = shown.example
-    yield f"### {position}. {_escape(example.task)} ({GROUPS[example.group]})"
+    yield f"### {position}. {escape(example.task)} ({GROUPS[example.group]})"
     yield ""
-    yield f"* utterance: {_escape(example.id)}"
-    yield f"* transcript: {_escape(example.transcript)}"
-    yield f"* prompt: {_escape(example.prompt)}"
+    yield f"* utterance: {escape(example.id)}"
+    yield f"* transcript: {escape(example.transcript)}"
+    yield f"* prompt: {escape(example.prompt)}"
     for name, answer in shown.text.items():
-        yield f"* answer to the true transcript, {_escape(name)}: {_escape(answer)}"
+        yield f"* answer to the true transcript, {escape(name)}: {escape(answer)}"
     for name, answer in shown.speech.items():
-        yield f"* answer to the speech, {_escape(name)}: {_escape(answer)}"
+        yield f"* answer to the speech, {escape(name)}: {escape(answer)}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Make text of the data one line that Markdown shows as it is."""
     plain = re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", " ".join(text.split()))
     return plain or "(empty)"
