@@ -110,8 +110,6 @@ def config_for(recipe: str, corpus: Config, exp: Path) -> Config:
     sizes = [f"adapter.{size}" for size in SHRUNK[recipe_only.adapter["name"]]]
     if recipe_only.encoder["taps"]:
         sizes.append("encoder.taps=[0,1]")
-    if recipe_only.loss["name"] == "distillation" and recipe == "ultravox":
-        sizes += ["loss.end_weight=1", "loss.end_token=1"]
     return compose_config(
         [
             f"recipes={recipe}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
@@ -25,6 +26,7 @@ __all__ = [
     "LOSSES",
     "REGISTRIES",
     "Adapter",
+    "AdoptingAdapter",
     "CountingAdapter",
     "Decoder",
     "Encoder",
@@ -123,6 +125,21 @@ class TokenAdapter(TimedAdapter):
         """Score the labels: (S, T, input_dim) -> (S, T', K + 1)."""
 
 
+class AdoptingAdapter(Adapter):
+    """An adapter whose layers another model has trained already; training may begin with that model's weights."""
+
+    weights: str
+    """the model to take them from: a folder, a hub id, `asset:NAME`, `encoder` for the encoder's own; empty is none"""
+
+    @abstractmethod
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take what fits this adapter from the state of the whole model, by the names that transformers gives it.
+
+        Raises:
+            CheckpointError: sizes disagree; both are named, and nothing is changed.
+        """
+
+
 class Decoder(nn.Module, ABC):
     """The causal language model. It knows embeddings and tokens, and of speech no more than where it stands.
 
@@ -204,7 +221,7 @@ class Loss(nn.Module, ABC):
     """
 
     needs: ClassVar[frozenset[str]]
-    """of `student`, `teacher`, `spans`, `quantities`: the step computes these and nothing else"""
+    """of `student`, `teacher`, `spans`, `quantities`, `embeddings`: the step computes these and nothing else"""
 
     @abstractmethod
     def forward(self, inputs: LossInputs) -> LossOutput:

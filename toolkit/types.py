@@ -153,6 +153,10 @@ class Batch:
     """(R, N, 2) seconds from and to which each of those tokens is said; NaN where nobody knows"""
     recordings: tuple[tuple[int, ...], ...] = ()
     """of each row, its recordings among the R; empty where each row has one, its own"""
+    spoken: tuple[tuple[tuple[int, ...], ...], ...] | None = None
+    """of each row, for each of its pieces of speech, the tokens of what is said in it; none where nobody knows"""
+    end_of_turn: int = -1
+    """the token that the decoder's chat template puts after an answer; -1 where nobody says"""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -163,7 +167,7 @@ class Batch:
         return Batch(
             self.ids, self.sequences, move(self.audio), move(self.frames),
             self.teacher_sequences, move(self.transcripts), move(self.token_times),
-            self.recordings,
+            self.recordings, self.spoken, self.end_of_turn,
         )  # fmt: skip
 
 
@@ -200,6 +204,20 @@ class Quantities:
 
 
 @dataclass(frozen=True)
+class SpanEmbeddings:
+    """What the decoder is given for each span of speech, and what it would be given for the words said in it."""
+
+    speech: tuple[Tensor, ...]
+    """S tensors (u, D), u >= 1, the adapter's embeddings with a gradient"""
+    text: tuple[Tensor, ...]
+    """S tensors (n, D), the decoder's own embeddings of the tokens, without one"""
+    tokens: tuple[tuple[int, ...], ...]
+    """of each span, its n tokens; none where nobody knows what is said in it"""
+    rows: tuple[int, ...]
+    """of each span, the row of the batch that it is in"""
+
+
+@dataclass(frozen=True)
 class LossInputs:
     """Everything a loss may look at; a loss gets only what it declares in `needs`."""
 
@@ -209,6 +227,11 @@ class LossInputs:
     teacher: Outputs | None = None
     spans: SpanOutputs | None = None
     quantities: Quantities | None = None
+    embeddings: SpanEmbeddings | None = None
+    starts: Tensor | None = None
+    """(M,) bool, True at the first token of each run of targets, such as an answer; given with `student`"""
+    end_of_turn: int = -1
+    """the target that ends a turn; -1 where nobody says"""
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,9 @@ def said(value: Any) -> str:
     """Say the value of an option in a few words."""
     match value:
         case dict():
-            return " + ".join(f"{weight:g} {name}" for name, weight in value.items())
+            return " + ".join(
+                f"{v:g} {k}" if isinstance(v, int | float) else f"{k} {said(v)}" for k, v in value.items()
+            )
         case list() if len(value) > 6:
             return f"{value[0]} to {value[-1]}"
         case list():

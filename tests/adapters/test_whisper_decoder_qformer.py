@@ -16,13 +16,19 @@ def decoder(width: int = 12, layers: int = 2, heads: int = 3, **sizes: int) -> A
     """Make the decoder of a random Whisper."""
     torch.manual_seed(1)
     config = WhisperConfig(
-        d_model=width, decoder_layers=layers, decoder_attention_heads=heads, decoder_ffn_dim=4 * width,
-        **{"vocab_size": 20, "max_target_positions": 8, "pad_token_id": 1, **sizes},
+        d_model=width, decoder_layers=layers, decoder_attention_heads=heads,
+        **{"decoder_ffn_dim": 4 * width, "vocab_size": 20, "max_target_positions": 8, "pad_token_id": 1, **sizes},
     )  # fmt: skip
     return WhisperDecoder(config).eval()
 
 
-def build(**options: int) -> WhisperDecoderQFormerAdapter:
+def state_of(reference: Any) -> dict[str, torch.Tensor]:
+    """Name a decoder's tensors as the state of a whole Whisper does, beside something of its encoder."""
+    own = {f"decoder.{name}": tensor for name, tensor in reference.state_dict().items()}
+    return {**own, "encoder.layer_norm.weight": torch.zeros(12)}
+
+
+def build(**options: Any) -> WhisperDecoderQFormerAdapter:
     torch.manual_seed(0)
     return WhisperDecoderQFormerAdapter(12, 16, **{"queries": 6, "layers": 2, "heads": 3, **options}).eval()
 
@@ -37,7 +43,7 @@ def test_it_is_whispers_decoder_with_queries_for_tokens() -> None:
     for parameter in reference.parameters():
         nn.init.normal_(parameter, std=0.3)
     nn.init.normal_(adapter.queries)
-    adapter.adopt(reference.state_dict())
+    adapter.adopt(state_of(reference))
     rows = [torch.randn(n, 12) for n in (9, 1, 30)]
     outputs = adapter(Padded.of(rows)).values
     for row, output in zip(rows, outputs, strict=True):
@@ -85,22 +91,28 @@ def test_a_gradient_reaches_every_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "name"),
+    ("sizes", "words"),
     [
-        ({"layers": 3}, "blocks.2.cross_attention.key.weight"),
-        ({"layers": 1}, "blocks.1.cross_attention.key.weight"),
-        ({"width": 24}, "blocks.0.cross_attention.key.weight"),
-        ({"max_target_positions": 5}, "positions"),
+        ({"layers": 3}, r"3 layers, and adapter\.layers is 2"),
+        ({"layers": 1}, r"1 layers, and adapter\.layers is 2"),
+        ({"width": 24}, "24 channels, and the encoder's frames have 12"),
+        ({"max_target_positions": 5}, r"5 positions, and adapter\.queries is 6"),
+        ({"decoder_ffn_dim": 24}, r"'blocks\.0\.narrow\.weight' is \(12, 24\) in its decoder, and \(12, 48\) in the"),
     ],
 )
-def test_a_whisper_of_another_size_is_refused(sizes: dict[str, int], name: str) -> None:
+def test_a_whisper_of_another_size_is_refused(sizes: dict[str, int], words: str) -> None:
     adapter = build()
     before = {key: tensor.clone() for key, tensor in adapter.state_dict().items()}
-    with pytest.raises(CheckpointError, match=f"does not fit the adapter: '{name}'"):
-        adapter.adopt(decoder(**sizes).state_dict())
+    with pytest.raises(CheckpointError, match=words):
+        adapter.adopt(state_of(decoder(**sizes)))
     assert all(torch.equal(tensor, before[key]) for key, tensor in adapter.state_dict().items())
 
 
 def test_no_layers_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"adapter\.layers must be at least 1, not 0"):
         build(layers=0)
+
+
+def test_a_model_that_is_no_whisper_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="no Whisper decoder"):
+        build().adopt({"layers.0.fc1.weight": torch.zeros(2, 2)})

@@ -1,6 +1,7 @@
 """Which examples share a step, and in which view: shares, their curriculum and the order of an epoch."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,34 @@ def test_the_shares_are_kept_and_text_takes_nothing_from_speech(tokenizer: ChatT
     assert [b for b, a in zip(before, after, strict=True) if view(a) == "mixed"] == [
         a for a in after if view(a) == "mixed"
     ]
+
+
+def test_what_is_said_in_each_piece_of_speech(tokenizer: ChatTokenizer) -> None:
+    collate = collator(tokenizer, Shares(1.0))
+    example = EXAMPLES[0]
+
+    def said(plan: Plan, known: bool = True) -> list[str]:
+        utterance = example if known else replace(example, words=())
+        spoken = collate.spoken(utterance, [plan], tokenizer.question("{speech}", plan))
+        return [tokenizer.decode(tokens) for tokens in spoken]
+
+    whole = (SpeechSegment(0.0, example.duration),)
+    assert said(whole) == said(whole, known=False) == [TEXT]
+    assert said((TextSegment(TEXT),)) == []
+    # Words last half a second each: the middle of `speaks`, 1.25 s, is in the second piece.
+    mixed = (SpeechSegment(0.0, 0.9), TextSegment("..."), SpeechSegment(1.1, 2.0), SpeechSegment(2.8, 2.9))
+    assert said(mixed) == ["my aunt", "speaks to", ""]
+    assert said(mixed, known=False) == ["", "", ""]
+
+
+def test_a_batch_says_what_is_said_and_what_ends_a_turn(tokenizer: ChatTokenizer) -> None:
+    batch = collator(tokenizer, Shares(0.5))(EXAMPLES[:12], 0).to("cpu")
+    assert batch.spoken is not None
+    assert batch.end_of_turn == tokenizer.end_of_turn
+    for sequence, row in zip(batch.sequences, batch.spoken, strict=True):
+        pieces = [piece for piece in sequence if isinstance(piece, SpeechSegment)]
+        assert len(pieces) == len(row) > 0
+        assert all(row)
 
 
 def test_text_alone_is_read_as_the_teacher_reads_it(tokenizer: ChatTokenizer) -> None:

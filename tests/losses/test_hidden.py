@@ -17,10 +17,10 @@ from toolkit.types import LossInputs, LossOutput, Outputs
 assert hidden, distillation  # they register by import
 
 
-def inputs(student: Tensor, teacher: Tensor, targets: Seq[int] = ()) -> LossInputs:
+def inputs(student: Tensor, teacher: Tensor, targets: Seq[int] = (), end_of_turn: int = -1) -> LossInputs:
     """Make inputs whose logits and hidden states are both the tensors given, (M, V)."""
     ids = torch.tensor(targets or [0] * len(student))
-    return LossInputs(ids, Outputs(student, student), Outputs(teacher, teacher))
+    return LossInputs(ids, Outputs(student, student), Outputs(teacher, teacher), end_of_turn=end_of_turn)
 
 
 def test_hidden_keeps_its_law() -> None:
@@ -48,6 +48,23 @@ def test_hidden_is_the_distance_and_not_its_square() -> None:
     output = LOSSES.build({"name": "hidden"})(inputs(student, torch.tensor([[0.0, 0.0], [1.0, 0.0]])))
     assert (float(output.total), output.count) == (6.0, 2)
     assert float(output.parts["hidden"]) == 6.0
+
+
+def test_hidden_may_look_at_the_first_token_of_each_answer_alone() -> None:
+    student = torch.tensor([[3.0, 4.0], [1.0, 1.0], [0.0, 5.0]]).requires_grad_()
+    given = inputs(student, torch.zeros(3, 2))
+    first = LOSSES.build({"name": "hidden", "positions": "first"})
+    output = first(replace(given, starts=torch.tensor([True, False, True])))
+    assert (output.total.item(), output.count) == (10.0, 2)
+    output.total.backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]]))
+    check_loss("hidden", positions="first")
+
+
+def test_unknown_positions_are_refused() -> None:
+    with pytest.raises(ConfigError, match="one of all, first, not 'last'"):
+        LOSSES.build({"name": "hidden", "positions": "last"})
 
 
 def test_hidden_is_zero_with_a_zero_gradient_where_student_and_teacher_agree() -> None:
@@ -91,13 +108,24 @@ def test_end_weight_counts_the_end_of_the_turn_again() -> None:
     assert torch.equal(weighted(inputs(student, teacher, [1, 2, 3, 4])).total, once)
 
 
+def test_the_batch_says_which_token_ends_a_turn_unless_the_configuration_does() -> None:
+    student, teacher = random_logits()
+    given = inputs(student, teacher, [1, 6, 3, 2], end_of_turn=6)
+    told, own, other = (
+        LOSSES.build({"name": "distillation", "end_weight": 1.0, "end_token": token})(given).parts["end_of_turn"]
+        for token in (6, -1, 2)
+    )
+    assert torch.equal(own, told)
+    assert not torch.equal(other, told)
+
+
 def test_distillation_with_end_weight_keeps_its_law() -> None:
-    check_loss("distillation", end_weight=1.0, end_token=3)
+    check_loss("distillation", end_weight=1.0)
+    check_loss("distillation", end_weight=1.0, end_token=4)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"), [({"end_weight": 1.0}, "needs loss.end_token"), ({"end_weight": -1.0}, "not be negative")]
-)
-def test_end_weight_says_what_it_wants(options: dict[str, float], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        LOSSES.build({"name": "distillation", **options})
+def test_end_weight_says_what_it_wants() -> None:
+    with pytest.raises(ConfigError, match="not be negative"):
+        LOSSES.build({"name": "distillation", "end_weight": -1.0})
+    with pytest.raises(ConfigError, match=r"does not say which token ends a turn; give loss\.end_token"):
+        LOSSES.build({"name": "distillation", "end_weight": 1.0})(inputs(*random_logits()))

@@ -20,6 +20,7 @@ PLANS = (
     (TextSegment("The quick"), SpeechSegment(0.2, 0.9), TextSegment("fox")),
     (SpeechSegment(0.0, 0.3), TextSegment("brown"), SpeechSegment(0.5, 1.2)),
 )
+SPOKEN = (("The quick brown fox",), ("brown",), ("The quick", "fox"))
 
 
 def model_of(adapter: str, llm: Path, whisper: Path, cut: str = "embeddings") -> SpeechLLM:
@@ -47,6 +48,8 @@ def batch_of(llm: Path, rows: list[int]) -> Batch:
         audio=Padded.of(audio),
         teacher_sequences=tuple(tokenizer.sequence(e, t) for e, t in zip(examples, texts, strict=True)),
         transcripts=Padded.of([torch.tensor(tokenizer.transcript(e.transcript)) for e in examples]),
+        spoken=tuple(tuple(tokenizer.transcript(text) for text in SPOKEN[i]) for i in rows),
+        end_of_turn=tokenizer.end_of_turn,
     )
 
 
@@ -72,7 +75,51 @@ def test_generation_in_a_batch_is_generation_alone(tiny_llm: Path, tiny_whisper:
     assert together == [model.generate(batch_of(tiny_llm, [i]), options)[0] for i in (0, 1, 2)]
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "distillation", "ctc"])
+@pytest.mark.parametrize("adapter", ["stack", "ctc"])
+def test_what_is_said_in_a_span_is_embedded_and_the_decoder_is_not_run(
+    adapter: str, tiny_llm: Path, tiny_whisper: Path
+) -> None:
+    model = model_of(adapter, tiny_llm, tiny_whisper).eval()
+    batch = batch_of(tiny_llm, [2, 0, 1])
+    given = model(batch, frozenset({"embeddings"}))
+    spans = given.embeddings
+    assert (given.student, given.starts, len(given.targets), spans.rows) == (None, None, 0, (0, 0, 1, 2))
+    tokenizer = ChatTokenizer(str(tiny_llm), "")
+    texts = ["The quick", "fox", "The quick brown fox", "brown"]
+    assert [tokenizer.decode(ids) for ids in spans.tokens] == texts
+    for ids, text in zip(spans.tokens, spans.text, strict=True):
+        assert torch.equal(text, model.decoder.embed(torch.tensor(ids)).detach())
+        assert not text.requires_grad
+    frames = model.frames(batch)
+    row = model.rows(frames, batch.sequences)[0]
+    torch.testing.assert_close(torch.cat(spans.speech[:2]), row.embeddings[row.audio])
+
+
+@pytest.mark.parametrize("loss", ["embedding", "contrastive", "hidden"])
+def test_a_loss_of_a_batch_is_that_of_its_rows(loss: str, tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("stack", tiny_llm, tiny_whisper).eval()
+    criterion = LOSSES.build({"name": loss, **({"positions": "first"} if loss == "hidden" else {})})
+    together, *alone = (
+        criterion(model(batch_of(tiny_llm, rows), criterion.needs)) for rows in ([0, 1, 2], [0], [1], [2])
+    )
+    assert (
+        together.count
+        == sum(output.count for output in alone)
+        == {"contrastive": 2, "hidden": 3}.get(loss, together.count)
+    )
+    assert together.total.item() > 0
+    torch.testing.assert_close(together.total, torch.stack([output.total for output in alone]).sum())
+
+
+def test_the_first_token_of_each_answer_and_the_end_of_the_turn_are_told(tiny_llm: Path, tiny_whisper: Path) -> None:
+    model, tokenizer = model_of("stack", tiny_llm, tiny_whisper), ChatTokenizer(str(tiny_llm), "")
+    given = model(batch_of(tiny_llm, [0, 1, 2]), frozenset({"student"}))
+    first = [tokenizer.encode(f"answer {i} fox")[0] for i in (0, 1, 2)]
+    assert given.targets[given.starts].tolist() == first
+    assert (given.targets == given.end_of_turn).sum() == 2  # the answer of row 1 was cut
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "distillation", "ctc", "embedding", "contrastive"])
 def test_gradients_reach_the_adapter_and_nothing_else(loss: str, tiny_llm: Path, tiny_whisper: Path) -> None:
     model = model_of("ctc", tiny_llm, tiny_whisper)
     criterion = LOSSES.build({"name": loss})

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from toolkit.config import AlignConfig, Config
+from toolkit.config import Config
 from toolkit.data.cuts import example_of, make_cut, read_cuts, write_cuts
 from toolkit.data.forced_alignment import Found
 from toolkit.errors import ConfigError, DataError, UnknownNameError
+from toolkit.schema import AlignConfig
 from toolkit.stages import align
 from toolkit.types import Word
 

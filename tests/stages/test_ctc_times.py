@@ -12,13 +12,14 @@ import pytest
 import soundfile
 import torch
 
-from toolkit.config import AlignConfig, Config, compose_config, save_config
+from toolkit.config import Config, compose_config, save_config
 from toolkit.data.batches import Collator, Shares
 from toolkit.data.cuts import example_of, make_cut, read_cuts, write_cuts
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import CheckpointError, ConfigError
 from toolkit.interfaces import INTERLEAVERS, LOSSES
 from toolkit.models.build import attach_tokens, build_model
+from toolkit.schema import AlignConfig
 from toolkit.stages import align
 from toolkit.stages.train import transcript_tokens
 from toolkit.training.checkpoint import WEIGHTS, save_checkpoint

@@ -43,7 +43,6 @@ def config_of(exp: Path, *overrides: str) -> Config:
         ("train.decoder_dtype=fp8", "train.decoder_dtype is fp32, bf16 or empty, not 'fp8'"),
         ("interleaver=words interleaver.ratio=2", r"ratio .*not 2"),
         ("train.text_share=0.7", "add up to more than 1"),
-        ("loss=distillation loss.end_weight=1", "needs loss.end_token"),
     ],
 )
 def test_an_impossible_combination_is_refused(overrides: str, message: str, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from toolkit.config import Config, PrepareConfig
+from toolkit.config import Config
 from toolkit.data.cuts import example_of, load_cut_audio, read_cuts
 from toolkit.errors import ConfigError, DataError
+from toolkit.schema import PrepareConfig
 from toolkit.stages import prepare
 
 

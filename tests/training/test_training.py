@@ -66,6 +66,22 @@ def test_validation_goes_by_micro_batches_and_hears_the_same(
     assert seen[40] == seen[0]
 
 
+def test_losses_of_spans_train_alike_in_micro_batches_of_one(config_of: ConfigOf, tmp_path: Path) -> None:
+    loss = (
+        "loss=weighted",
+        "+loss.weights={hidden:1.0,embedding:0.5,contrastive:0.5}",
+        "+loss.options={hidden:{positions:first},embedding:{per:span}}",
+    )
+    for name, micro in (("whole", 0), ("split", 1)):
+        train.run(config_of(tmp_path / name, f"train.micro_batch_size={micro}", "train.speech_share=0.2", *loss))
+    assert losses(tmp_path / "whole") == pytest.approx(losses(tmp_path / "split"), abs=1e-5)
+    log = [json.loads(line) for line in (tmp_path / "whole/train_log.jsonl").read_text().splitlines()]
+    parts = [row["parts"] for row in log if "parts" in row]
+    assert all({"hidden", "embedding", "contrastive"} == set(part) for part in parts)
+    assert max(part["contrastive"] for part in parts) > 0
+    assert min(part["embedding"] for part in parts) > 0
+
+
 @pytest.mark.parametrize("stops", [[3], [4], [9], [3, 5, 9]])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     stops: list[int], whole: Path, config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

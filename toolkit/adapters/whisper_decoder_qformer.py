@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from toolkit.adapters.attention import Attention, fresh_queries
 from toolkit.errors import CheckpointError, ConfigError
-from toolkit.interfaces import ADAPTERS, Adapter
+from toolkit.interfaces import ADAPTERS, AdoptingAdapter
 from toolkit.types import Padded
 
+DECODER = "decoder."
+"""opens the names of a Whisper's decoder"""
 HEAD_WIDTH = 64
 """channels of an attention head in every Whisper"""
 NAMES = (
@@ -47,11 +49,10 @@ class WhisperBlock(nn.Module):
 
 
 @ADAPTERS.register("whisper_decoder_qformer")
-class WhisperDecoderQFormerAdapter(Adapter):
+class WhisperDecoderQFormerAdapter(AdoptingAdapter):
     """Runs Whisper's decoder on `queries` learned vectors, causally as Whisper does, then a linear layer.
 
-    As wide as the frames. Defaults are DiVA's: 448 queries and the 32 layers of Whisper-large-v3. Weights are
-    random until `adopt` gives it those of a Whisper.
+    As wide as the frames. Defaults are DiVA's: 448 queries and the 32 layers of Whisper-large-v3.
 
     Args:
         input_dim: channels of a frame.
@@ -59,12 +60,22 @@ class WhisperDecoderQFormerAdapter(Adapter):
         queries: embeddings for a span, however long.
         layers: blocks of the decoder.
         heads: of each attention; 0 for one to every 64 channels, as in every Whisper.
+        weights: the Whisper with whose decoder a training begins: a folder, a hub id, `asset:NAME`, or `encoder` for
+            the encoder's own. Empty: weights begin at random. Queries and projection always do.
     """
 
     def __init__(
-        self, input_dim: int, output_dim: int, *, queries: int = 448, layers: int = 32, heads: int = 0
+        self,
+        input_dim: int,
+        output_dim: int,
+        *,
+        queries: int = 448,
+        layers: int = 32,
+        heads: int = 0,
+        weights: str = "",
     ) -> None:
         super().__init__()
+        self.weights = weights
         if layers < 1:
             raise ConfigError(f"adapter.layers must be at least 1, not {layers}")
         self.queries = fresh_queries(queries, input_dim)
@@ -87,28 +98,44 @@ class WhisperDecoderQFormerAdapter(Adapter):
         return lengths.new_full(lengths.shape, len(self.queries))
 
     @torch.no_grad()
-    def adopt(self, decoder: Mapping[str, Tensor]) -> None:
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a Whisper's decoder; queries and projection stay as they are.
 
         Args:
-            decoder: `WhisperModel(...).decoder.state_dict()`, names as in Hugging Face's checkpoints.
+            state: `WhisperModel(...).state_dict()`, names as in Hugging Face's checkpoints.
 
         Raises:
-            CheckpointError: it has other sizes than this adapter; the first tensor that does not fit is named.
+            CheckpointError: it has other sizes than this adapter, and both are named; nothing is changed.
         """
-        theirs = {_ours(name): tensor for name, tensor in decoder.items() if not name.startswith("embed_tokens")}
-        if "positions" in theirs:
-            theirs["positions"] = theirs["positions"][: len(self.queries)]
+        own = {name.removeprefix(DECODER): tensor for name, tensor in state.items() if name.startswith(DECODER)}
+        theirs = {_ours(name): tensor for name, tensor in own.items() if not name.startswith("embed_tokens")}
+        self._compare_sizes(theirs)
+        theirs["positions"] = theirs["positions"][: len(self.queries)]
         mine = {name: p for name, p in self.named_parameters() if not name.startswith(("queries", "project"))}
         for name in sorted(mine.keys() | theirs.keys()):
-            here, there = (tuple(side[name].shape) if name in side else None for side in (mine, theirs))
+            here, there = (tuple(side[name].shape) if name in side else "not there" for side in (mine, theirs))
             if here != there:
-                raise CheckpointError(
-                    f"the Whisper decoder does not fit the adapter: '{name}' is {there or 'not there'}, and "
-                    f"the adapter has {here or 'none'}; set adapter.layers and adapter.queries to its sizes"
-                )
+                raise CheckpointError(f"'{name}' is {there} in its decoder, and {here} in the adapter")
         for name, parameter in mine.items():
             parameter.copy_(theirs[name])
+
+    def _compare_sizes(self, theirs: Mapping[str, Tensor]) -> None:
+        """Refuse a decoder of other sizes by the names that a user knows them by."""
+        if "positions" not in theirs:
+            raise CheckpointError("it has no Whisper decoder: name a Whisper")
+        positions, width = theirs["positions"].shape
+        layers = len({name.split(".")[1] for name in theirs if name.startswith("blocks.")})
+        if width != self.queries.shape[1]:
+            raise CheckpointError(
+                f"its decoder has {width} channels, and the encoder's frames have {self.queries.shape[1]}: "
+                "name the Whisper that the encoder is of"
+            )
+        if layers != len(self.blocks):
+            raise CheckpointError(f"its decoder has {layers} layers, and adapter.layers is {len(self.blocks)}")
+        if positions < len(self.queries):
+            raise CheckpointError(
+                f"its decoder has {positions} positions, and adapter.queries is {len(self.queries)}: lower it"
+            )
 
 
 def _ours(name: str) -> str:

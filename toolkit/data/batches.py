@@ -21,7 +21,7 @@ from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Interleaver
-from toolkit.types import Batch, Example, Padded, Plan, SpeechSegment, TextSegment
+from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TextSegment
 
 POOL = 20
 """batches whose examples are sorted by length together: longer pools pad less and shuffle less"""
@@ -103,9 +103,10 @@ class Collator:
         texts = [[(TextSegment(said.transcript),) for said in example.utterances] for example in examples]
         utterances = [said for example in examples for said in example.utterances]
         speech = Padded.of([self.load(said.id) for said in utterances])
+        sequences = tuple(self.tokenizer.sequence(e, *p) for e, p in zip(examples, plans, strict=True))
         return Batch(
             ids=tuple(example.id for example in examples),
-            sequences=tuple(self.tokenizer.sequence(e, *p) for e, p in zip(examples, plans, strict=True)),
+            sequences=sequences,
             audio=speech if self.audio else None,
             frames=None if self.audio else speech,
             teacher_sequences=tuple(self.tokenizer.sequence(e, *t) for e, t in zip(examples, texts, strict=True))
@@ -114,7 +115,26 @@ class Collator:
             transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(said.transcript)) for said in utterances]),
             token_times=Padded.of([self.token_times(said) for said in utterances]),
             recordings=numbered([len(example.utterances) for example in examples]),
+            spoken=tuple(self.spoken(*row) for row in zip(examples, plans, sequences, strict=True)),
+            end_of_turn=self.tokenizer.end_of_turn,
         )
+
+    def spoken(self, example: Example, plans: Seq[Plan], sequence: Sequence) -> tuple[tuple[int, ...], ...]:
+        """Return the tokens said in each piece of speech of a row: those of the words whose middle it holds.
+
+        A recording in one piece is its transcript, whether anybody knows word times or not; else there are none
+        without them.
+        """
+        return tuple(
+            self._said(example.utterances[s.recording], s, whole=len(plans[s.recording]) == 1)
+            for s in sequence
+            if isinstance(s, SpeechSegment)
+        )
+
+    def _said(self, utterance: Example, piece: SpeechSegment, *, whole: bool) -> tuple[int, ...]:
+        held = (word.text for word in utterance.words if piece.start <= (word.start + word.end) / 2 < piece.end)
+        text = utterance.transcript if whole else " ".join(held)
+        return self.tokenizer.transcript(text) if text else ()
 
     def token_times(self, example: Example) -> Tensor:
         """Divide the time of each word evenly among its tokens: (N, 2) seconds, NaN without word times."""

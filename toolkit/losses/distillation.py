@@ -17,9 +17,10 @@ class DistillationLoss(Loss):
     Published relatives use temperature 2 without the factor T^2 (METHODS of BLSP-Emo and Ultravox), which
     `scale_by_square` restores.
 
-    Ultravox adds the same divergence at the end of the turn once more, with weight 1: `end_weight: 1` does, and
-    `end_token` is the decoder's id of the token that ends a turn. Its two terms are means of their own; ours are
-    sums over one count, so that a batch may be split, and a turn's end weighs as much as `1 + end_weight` tokens.
+    Ultravox adds the same divergence at the end of the turn once more, with weight 1: `end_weight: 1` does. Which
+    token ends a turn is known from the decoder's chat template; `end_token` is another id, -1 is none. Its two terms
+    are means of their own; ours are sums over one count, so that a batch may be split, and a turn's end weighs as
+    much as `1 + end_weight` tokens.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"student", "teacher"})
@@ -37,15 +38,17 @@ class DistillationLoss(Loss):
             raise ConfigError(f"loss.temperature must be positive, not {temperature}")
         if end_weight < 0:
             raise ConfigError(f"loss.end_weight must not be negative, not {end_weight}")
-        if end_weight and end_token < 0:
-            raise ConfigError("loss.end_weight needs loss.end_token: the decoder's id of the token that ends a turn")
         self.temperature = temperature
         self.factor = temperature**2 if scale_by_square else 1.0
         self.end_weight = end_weight
         self.end_token = end_token
 
     def forward(self, inputs: LossInputs) -> LossOutput:
-        """Sum the divergence over the M supervised positions; 0 when student and teacher agree."""
+        """Sum the divergence over the M supervised positions; 0 when student and teacher agree.
+
+        Raises:
+            ConfigError: the end of the turn is asked for, and neither the batch nor `end_token` says what it is.
+        """
         assert inputs.student is not None
         assert inputs.teacher is not None
         student = functional.log_softmax(inputs.student.logits.float() / self.temperature, dim=-1)
@@ -53,7 +56,10 @@ class DistillationLoss(Loss):
         total = self._divergence(student, teacher)
         if not self.end_weight:
             return LossOutput(total, len(inputs.targets), {"distillation": total.detach()})
-        ends = inputs.targets == self.end_token
+        end_token = self.end_token if self.end_token >= 0 else inputs.end_of_turn
+        if end_token < 0:
+            raise ConfigError("loss.end_weight: the batch does not say which token ends a turn; give loss.end_token")
+        ends = inputs.targets == end_token
         at_ends = self.end_weight * self._divergence(student[ends], teacher[ends])
         parts = {"distillation": total.detach(), "end_of_turn": at_ends.detach()}
         return LossOutput(total + at_ends, len(inputs.targets), parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from toolkit.errors import ConfigError
@@ -15,15 +17,23 @@ class WeightedLoss(Loss):
 
     Sums, not averages: an average over each loss's own count would make the result depend on how a batch is
     split. A loss with more items than the first (CTC steps against answer tokens) wants a smaller weight.
+    `options` are those of the losses, by name: `{hidden: {positions: first}}`.
     """
 
-    def __init__(self, *, weights: dict[str, float]) -> None:
+    def __init__(
+        self,
+        *,
+        weights: dict[str, float],
+        options: dict[str, dict[str, Any]] = {},  # noqa: B006 - the schema copies it
+    ) -> None:
         super().__init__()
         if not weights:
             raise ConfigError("loss.weights is empty: name the losses to add, such as {cross_entropy: 1, ctc: 0.3}")
         self.names = list(weights)
         self.weights = list(weights.values())
-        self.losses = [LOSSES[name]() for name in self.names]
+        if stray := sorted(options.keys() - weights.keys()):
+            raise ConfigError(f"loss.options are of {', '.join(stray)}, and loss.weights has {', '.join(weights)} only")
+        self.losses = [LOSSES.build({"name": name, **options.get(name, {})}) for name in self.names]
         self.needs = frozenset().union(*(loss.needs for loss in self.losses))  # type: ignore[misc]
 
     def forward(self, inputs: LossInputs) -> LossOutput:

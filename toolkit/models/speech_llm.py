@@ -11,8 +11,18 @@ from torch import Tensor, nn
 from toolkit.errors import ConfigError
 from toolkit.interfaces import Adapter, CountingAdapter, Decoder, Encoder, TimedAdapter, TokenAdapter
 from toolkit.models.encoder_training import set_mode
-from toolkit.models.splice import Spliced, align_labels, cut_embeddings, cut_frames, spans_of, splice
-from toolkit.types import Batch, GenerationOptions, LossInputs, Outputs, Padded, Quantities, Sequence, SpanOutputs
+from toolkit.models.splice import Spliced, align_labels, answer_starts, cut_embeddings, cut_frames, spans_of, splice
+from toolkit.types import (
+    Batch,
+    GenerationOptions,
+    LossInputs,
+    Outputs,
+    Padded,
+    Quantities,
+    Sequence,
+    SpanEmbeddings,
+    SpanOutputs,
+)
 
 CUTS = ("frames", "embeddings")
 
@@ -132,9 +142,12 @@ class SpeechLLM(nn.Module):
         frames = self.frames(batch)
         spans = self._span_outputs(frames, batch) if "spans" in needs else None
         quantities = self._quantities(frames, batch) if "quantities" in needs else None
+        heard = self.spans(frames, batch.sequences, batch.recordings) if needs & {"student", "embeddings"} else []
+        embeddings = self._span_embeddings(heard, batch) if "embeddings" in needs else None
         if "student" not in needs:
-            return LossInputs(torch.zeros(0, dtype=torch.long), spans=spans, quantities=quantities)
-        rows = self.rows(frames, batch.sequences, batch.recordings)
+            nothing = torch.zeros(0, dtype=torch.long, device=frames.values.device)
+            return LossInputs(nothing, spans=spans, quantities=quantities, embeddings=embeddings)
+        rows = splice(batch.sequences, heard, self.decoder.embed, frames.values.device)
         targets = torch.cat([row.targets for row in rows])
         teacher = None
         if "teacher" in needs:
@@ -142,7 +155,9 @@ class SpeechLLM(nn.Module):
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
             with torch.no_grad(), self.decoder.as_text_llm():
                 teacher = self._decode(self.rows(frames, batch.teacher_sequences, batch.recordings))
-        return LossInputs(targets, self._decode(rows), teacher, spans, quantities)
+        starts = answer_starts(batch.sequences).to(targets.device)
+        student = self._decode(rows)
+        return LossInputs(targets, student, teacher, spans, quantities, embeddings, starts, batch.end_of_turn)
 
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
@@ -159,6 +174,15 @@ class SpeechLLM(nn.Module):
             [row.prefix for row in rows],
             [row.audio for row in rows],
         )
+
+    def _span_embeddings(self, speech: Seq[Tensor], batch: Batch) -> SpanEmbeddings:
+        assert batch.spoken is not None
+        tokens = tuple(ids for row in batch.spoken for ids in row)
+        ids = [torch.tensor(t, dtype=torch.long, device=s.device) for s, t in zip(speech, tokens, strict=True)]
+        with torch.no_grad():
+            text = tuple(self.decoder.embed(row) for row in ids)
+        rows = tuple(i for i, row in enumerate(batch.spoken) for _ in row)
+        return SpanEmbeddings(tuple(speech), text, tokens, rows)
 
     def _quantities(self, frames: Padded, batch: Batch) -> Quantities:
         assert isinstance(self.adapter, CountingAdapter)

@@ -173,6 +173,12 @@ def splice(
     return rows
 
 
+def answer_starts(sequences: Seq[Sequence]) -> Tensor:
+    """Say which of the M supervised tokens of all rows is the first of its run, such as of an answer: (M,) bool."""
+    runs = [p for row in sequences for p in row if isinstance(p, TokenPiece) and p.supervised]
+    return torch.tensor([i == 0 for run in runs for i in range(len(run.token_ids))], dtype=torch.bool)
+
+
 def _prefix(sequence: Sequence) -> tuple[int, ...]:
     """Return the tokens of the first piece, if it is text that nothing is learnt from and more follows."""
     first = sequence[0]

@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.config import Config, PrepareConfig, require
+from toolkit.config import Config, require
 from toolkit.data.alignment import cased, check_words, normal
 from toolkit.data.audio import TOLERANCE, AudioError, audio_info, read_audio
 from toolkit.data.corpora import Utterance, manifest_files, read_corpus
 from toolkit.data.cuts import make_cut, replacing, write_cuts
 from toolkit.data.fingerprint import fingerprint
 from toolkit.errors import ConfigError, DataError
+from toolkit.schema import PrepareConfig
 from toolkit.stages.paths import SPLITS, SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
 

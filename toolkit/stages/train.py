@@ -22,6 +22,7 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
+from toolkit.stages.adopt import adopt_weights
 from toolkit.stages.encode import encoder_training, speech_of
 from toolkit.stages.imitate import (
     TextLLM,
@@ -62,10 +63,10 @@ def run(config: Config) -> Path:
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
-    check_training(config)
     given = config.train
-    encoder = encoder_training(config)
     shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
+    encoder = encoder_training(config)
+    check_training(config)
     out.mkdir(parents=True, exist_ok=True)
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     decoder = {**config.decoder, **precision}
@@ -83,6 +84,8 @@ def run(config: Config) -> Path:
         attach_tokens(model, transcript_tokens(training, llm.tokenizer))
     if config.train.init_from:
         load_checkpoint(model, Path(config.train.init_from))
+    else:
+        adopt_weights(model.adapter, config.encoder)
     trainer, resume = make_trainer(config, out), out / "last.ckpt"
     if trainer.is_global_zero:
         save_config(config, out / CONFIG)

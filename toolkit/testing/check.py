@@ -17,11 +17,11 @@ from toolkit.encoders.whisper import WhisperEncoder
 from toolkit.errors import ConfigError, unknown_name
 from toolkit.interfaces import REGISTRIES
 from toolkit.registry import config_class, keyword_parameters
-from toolkit.testing.contracts import check_loss
 from toolkit.testing.decoder_laws import check_decoder
 from toolkit.testing.frame_laws import check_adapter, check_encoder
 from toolkit.testing.interleaver_laws import check_interleaver
 from toolkit.testing.laws import recorded
+from toolkit.testing.loss_laws import check_loss
 from toolkit.testing.tiny import tiny_llm, tiny_whisper
 
 CHECKS: dict[str, Callable[..., None]] = {

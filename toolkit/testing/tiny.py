@@ -59,7 +59,7 @@ def tiny_whisper(folder: Path, width: int = 32, layers: int = 2) -> Path:
     config = WhisperConfig(
         vocab_size=100, num_mel_bins=16, d_model=width, encoder_layers=layers, decoder_layers=1,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=2 * width,
-        decoder_ffn_dim=2 * width, max_source_positions=1500, max_target_positions=32,
+        decoder_ffn_dim=4 * width, max_source_positions=1500, max_target_positions=32,
         pad_token_id=1, bos_token_id=1, eos_token_id=1, decoder_start_token_id=2, init_std=0.1,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip

@@ -1,8 +1,4 @@
-"""The law of each kind of part as a function that checks one registered name.
-
-A plugin author calls `check_adapter("mine")`; the project calls each over its whole registry. Every check
-names the law that is broken. Options that a part cannot do without are passed as keywords.
-"""
+"""The law of losses as a function that checks one registered name, and what it feeds them."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from torch import Tensor
 
 from toolkit.interfaces import LOSSES
 from toolkit.testing.laws import DETERMINISM, ORDER, law, refuses_unknown_keys, same
+from toolkit.testing.span_embeddings import span_embeddings
 from toolkit.types import (
     LossInputs,
     Outputs,
@@ -44,6 +41,7 @@ def check_loss(name: str, **options: Any) -> None:
         *([whole.student.logits] if whole.student else []),
         *([whole.spans.logits.values] if whole.spans else []),
         *([whole.quantities.found] if whole.quantities else []),
+        *(whole.embeddings.speech if whole.embeddings else []),
     ]
     leaf = leaves[0]
     law(leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), name, "a gradient comes back")
@@ -86,6 +84,9 @@ def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:
         teacher=outputs(100) if "teacher" in needs else None,
         spans=spans,
         quantities=quantities,
+        embeddings=span_embeddings(rows) if "embeddings" in needs else None,
+        starts=torch.tensor([i % 3 == 0 for i in rows], dtype=torch.bool),
+        end_of_turn=3,
     )
 
 

@@ -1,0 +1,215 @@
+"""The schema of the one configuration tree: a section for each stage, and what the stages share.
+
+A stage reads the section of its own name plus the sections of what it builds, so the stages of an experiment
+cannot disagree about a path or a model. Parts (`encoder`, `adapter`, ...) get their schema from their own
+signatures (`toolkit.registry`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class WhisperConfig:
+    """What a corpus suggests for encoder=whisper and for no other; `encoder.model` and `encoder.window` overrule it."""
+
+    model: str = MISSING
+    window: str = "padded"
+
+
+@dataclass
+class PrepareConfig:
+    """Corpus -> cuts."""
+
+    format: str = MISSING
+    """`librispeech` (folders as LibriSpeech has them), `kaldi` (wav.scp text utt2spk), `jsonl` (egs/mini)"""
+    corpus: str = MISSING
+    """folder of the corpus"""
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "", "dev": "", "test": ""})
+    """our split -> the corpus' name of it, e.g. {train: train-clean-100}; `a+b` joins two"""
+    case: str = "keep"
+    """`keep`; `lower`; or `sentence`: capitals and a full stop for the bare upper case of LibriSpeech"""
+    too_long: str = "error"
+    """what to do with an utterance longer than `max_duration`: `error` or `skip` (counted); never a cut"""
+    bad_audio: str = "error"
+    """what to do with missing, broken or silent audio and empty transcripts: `error` or `skip` (counted)"""
+    max_duration: float = 30.0
+    """seconds"""
+    max_utterances: int = 0
+    """keep the first N of each split after a fixed shuffle; 0 keeps all"""
+    development: int = 0
+    """move this many utterances of `train` to `dev`, where the corpus has none (fixed choice)"""
+
+
+@dataclass
+class AlignConfig:
+    """Cuts -> cuts with word times."""
+
+    source: str = "pocketsphinx"
+    """`pocketsphinx`, `ctm`, `textgrid`, `ctc` (a trained adapter that emits tokens, such as a warm start), or `given`
+    (the corpus has word times already)"""
+    path: str = ""
+    """the CTM file, the folder of TextGrids, one per utterance id, or the checkpoint folder for `ctc`"""
+    jobs: int = 1
+    """processes"""
+
+
+@dataclass
+class UnitsConfig:
+    """Frames -> the centroids of encoder=units."""
+
+    count: int = 500
+    """units; SIMS (arXiv 2504.02398) has 500"""
+    frames: int = 100_000
+    """frames to fit them to, in whole utterances of train drawn by the seed (ours: half an hour at 50 a second)"""
+    iterations: int = 50
+    """at most so many of k-means (ours)"""
+
+
+@dataclass
+class EncodeConfig:
+    """Frozen encoder frames -> cache."""
+
+    batch_size: int = 16
+    """utterances encoded together"""
+    shard_size: int = 256
+    """utterances in a file; an interrupted run loses at most one of them"""
+    copies: int = 0
+    """distorted copies of each training utterance (speed, room, noise), for training without answers"""
+
+
+@dataclass
+class ImitateConfig:
+    """Transcripts -> the text LLM's own answers."""
+
+    tasks: str = "${oc.env:TOOLKIT_ROOT}/recipes/tasks"
+    """folder of task files"""
+    use: list[str] = field(default_factory=list)
+    """tasks to train on; empty means every task that is not held out"""
+    tasks_per_cut: int = 2
+    """how many of the training tasks each training utterance is asked, drawn by its id"""
+    concatenated: float = 0.0
+    """share of the training requests in which another utterance's transcript stands, as text, before or after this
+    one's speech, and the answer is about both; needs no word times"""
+    max_new_tokens: int = 24
+    """answers longer than this are cut and marked, so that no end of turn is trained after them"""
+    batch_size: int = 48
+    train_utterances: int = 0
+    """ask only N utterances of train, spread over it; 0 asks all"""
+    dev_utterances: int = 0
+    """ask only N utterances of dev, spread over it; 0 asks all"""
+    test_utterances: int = 0
+    """ask only N utterances of test, spread over it; 0 asks all"""
+
+
+@dataclass
+class TrainConfig:
+    """Cuts, cached frames and answers -> a trained adapter."""
+
+    init_from: str = ""
+    """checkpoint folder to start from, such as the warm start's"""
+    steps: int = 1000
+    """optimiser steps"""
+    max_minutes: float = 0.0
+    """stop after this many minutes, with the schedule stretched to fit; 0 means no limit"""
+    batch_size: int = 16
+    """utterances a step, over all ranks and micro-batches"""
+    micro_batch_size: int = 0
+    """utterances a forward pass, in validation too (16 at most); 0 means the whole batch, and 16 in validation"""
+    learning_rate: float = 1e-3
+    encoder: str = "frozen"
+    """what is trained of the encoder: `frozen`, nothing, and the encode stage keeps its frames; `lora`, matrices beside
+    its linear layers; `full`, all of it. The last two compute frames from the audio in every step"""
+    encoder_learning_rate: float | None = None
+    """of what is trained of the encoder; null is `learning_rate`"""
+    encoder_rank: int = 8
+    encoder_alpha: int = 16
+    encoder_dropout: float = 0.0
+    encoder_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    """for `encoder: lora`: the last part of the names of the encoder's linear layers that get it"""
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    """share of the steps in which the learning rate rises"""
+    clip: float = 1.0
+    """norm to which gradients are clipped; 0 does not clip"""
+    anchor: float = 0.0
+    """weight of CTC on the transcripts beside the recipe's loss; for adapters that emit tokens"""
+    validate_every: int = 100
+    """steps between two looks at the development set (and two checkpoints)"""
+    validation_utterances: int = 48
+    speech_share: float = 0.5
+    """share of the examples that stay plain speech when the interleaver would mix in text"""
+    text_share: float = 0.0
+    """share of the examples given as text alone; only a decoder that is trained learns from them"""
+    speech_share_start: float | None = None
+    """`speech_share` of the first step, from where it moves in a line to its own value; null is no curriculum"""
+    curriculum_steps: int = 0
+    """optimiser steps in which it does so, whatever `max_minutes` says; 0 is no curriculum"""
+    decoder_dtype: str = ""
+    """precision of the frozen decoder in training; empty means that of `decoder.dtype`, in which answers are drawn"""
+
+
+@dataclass
+class DecodeConfig:
+    """Checkpoint + cuts -> hypotheses."""
+
+    split: str = "test"
+    systems: list[str] = field(default_factory=lambda: ["speech", "cascade", "deaf"])
+    """`speech`, `cascade` (Whisper's transcript into the same LLM), `deaf` (another utterance's speech);
+    the topline is what the imitate stage wrote"""
+    batch_size: int = 32
+    recogniser: str = ""
+    """Whisper of the cascade; empty means the encoder's own"""
+    language: str = "en"
+    """what a multilingual recogniser is told it hears, by code or English name; empty lets it guess. A model of
+    English alone (`*.en`) needs none"""
+
+
+@dataclass
+class ScoreConfig:
+    """Hypotheses -> scores."""
+
+    normaliser: str = "english"
+    """for word error rates: `english` (Whisper's), `basic` (lower case, no punctuation), `none`"""
+    bootstrap: int = 1000
+    """resamples for the 95 % intervals"""
+    examples: int = 3
+    """worked examples to show"""
+
+
+@dataclass
+class Config:
+    """Everything, for every stage."""
+
+    exp_dir: str = MISSING
+    """folder of this experiment: checkpoint, logs, hypotheses, scores"""
+    data_dir: str = "data"
+    """folder of the prepared data: one sub-folder per split"""
+    seed: int = 1
+    whisper: WhisperConfig = field(default_factory=WhisperConfig)
+    encoder: Any = MISSING
+    adapter: Any = MISSING
+    decoder: Any = MISSING
+    interleaver: Any = MISSING
+    loss: Any = MISSING
+    cut: str = "embeddings"
+    """where interleaving cuts: encoder `frames` (each span adapted alone) or adapter `embeddings`"""
+    system: str | None = None
+    """system prompt of the chat template; null leaves it to the template"""
+    speech_marker: str = ""
+    """plain text before each piece of speech in an interleaved row, such as `<speech>`; empty is none. A shell needs
+    two pairs of quotes for it, its own and Hydra's: `"speech_marker='<speech>'"`"""
+    text_marker: str = ""
+    """plain text before each piece of text in an interleaved row, such as `<text>`; empty is none"""
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    imitate: ImitateConfig = field(default_factory=ImitateConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
