@@ -20,7 +20,7 @@ AT_LEAST: dict[str, int] = {
     "imitate.train_utterances": 0,
     "imitate.dev_utterances": 0,
     "imitate.test_utterances": 0,
-    "train.steps": 1,
+    "train.steps": 0,
     "train.max_minutes": 0,
     "train.batch_size": 1,
     "train.micro_batch_size": 0,

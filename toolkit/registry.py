@@ -75,6 +75,11 @@ class Registry(Generic[T]):
         cls = self.check(options)
         return cls(*wiring, **{key: value for key, value in options.items() if key != "name"})
 
+    def defaults(self, name: str) -> dict[str, Any]:
+        """Return the options of a part that need not be given, with their values."""
+        known = keyword_parameters(self[name])
+        return {key: parameter.default for key, parameter in known.items() if parameter.default is not parameter.empty}
+
     def check(self, options: Mapping[str, Any]) -> type[T]:
         """Return the class that `options["name"]` names, if it has these options: nothing is built or loaded.
 

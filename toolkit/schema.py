@@ -113,7 +113,7 @@ class TrainConfig:
     init_from: str = ""
     """checkpoint folder to start from, such as the warm start's"""
     steps: int = 1000
-    """optimiser steps"""
+    """optimiser steps; 0 is nothing to train"""
     max_minutes: float = 0.0
     """stop after this many minutes, with the schedule stretched to fit; 0 means no limit"""
     batch_size: int = 16
@@ -161,6 +161,8 @@ class DecodeConfig:
     systems: list[str] = field(default_factory=lambda: ["speech", "cascade", "deaf"])
     """`speech`, `cascade` (Whisper's transcript into the same LLM), `deaf` (another utterance's speech);
     the topline is what the imitate stage wrote"""
+    hears: str = "model"
+    """who hears for `speech` and `deaf`: the trained `model`, or the `recogniser`: then this experiment is a cascade"""
     batch_size: int = 32
     recogniser: str = ""
     """Whisper of the cascade; empty means the encoder's own"""
@@ -197,7 +199,8 @@ class Config:
     interleaver: Any = MISSING
     loss: Any = MISSING
     cut: str = "embeddings"
-    """where interleaving cuts: encoder `frames` (each span adapted alone) or adapter `embeddings`"""
+    """where interleaving cuts: adapter `embeddings`, encoder `frames` (each span adapted alone), or the `audio` (each
+    span encoded alone: it hears nothing of what is around it, and no frames can be kept)"""
     system: str | None = None
     """system prompt of the chat template; null leaves it to the template"""
     speech_marker: str = ""

@@ -68,6 +68,8 @@ class Recipe:
     """what of the encoder is trained"""
     packaged: str
     """overrides for the packaged models, from the header"""
+    untrained: bool
+    """whether nothing is trained: a recogniser hears, and most parts have nothing to do"""
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -87,6 +89,7 @@ class Recipe:
             body.get("imitate", {}).get("use", ["none: transcripts"]),
             encoder_training(body.get("train", {})),
             " ".join(packaged.split()),
+            body.get("train", {}).get("steps") == 0,
         )
 
     def sized(self, kind: str) -> dict[str, Any]:
@@ -114,6 +117,9 @@ class Recipe:
 
     def cells(self) -> list[str]:
         """Return the row of the first table."""
+        if self.untrained:
+            kinds = (f"`{self.parts[kind]}`" if kind in ("encoder", "decoder") else "none" for kind in KINDS)
+            return [f"`{self.name}`", self.paper, *kinds, "all", "nothing", "0"]
         trained = self.parameters()
         return [
             f"`{self.name}`",

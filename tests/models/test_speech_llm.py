@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def batch_of(llm: Path, rows: list[int]) -> Batch:
     )
 
 
-@pytest.mark.parametrize("cut", ["frames", "embeddings"])
+@pytest.mark.parametrize("cut", ["frames", "embeddings", "audio"])
 @pytest.mark.parametrize("adapter", ["stack", "conv", "ctc"])
 def test_a_batch_gives_what_each_row_gives_alone(adapter: str, cut: str, tiny_llm: Path, tiny_whisper: Path) -> None:
     model = model_of(adapter, tiny_llm, tiny_whisper, cut).eval()
@@ -66,6 +67,20 @@ def test_a_batch_gives_what_each_row_gives_alone(adapter: str, cut: str, tiny_ll
         each = torch.cat([getattr(a, side).logits for a in alone])
         torch.testing.assert_close(one, each, atol=1e-5, rtol=1e-4)
     assert together.targets.tolist() == [t for a in alone for t in a.targets.tolist()]
+
+
+def test_a_piece_of_audio_is_encoded_alone(tiny_llm: Path, tiny_whisper: Path) -> None:
+    model = model_of("stack", tiny_llm, tiny_whisper, "audio").eval()
+    batch = batch_of(tiny_llm, [2])
+    assert batch.audio is not None
+    pieces = [piece for piece in batch.sequences[0] if isinstance(piece, SpeechSegment)]
+    assert len(pieces) == 2
+    spans = model.spans(batch.audio, batch.sequences)
+    for piece, span in zip(pieces, spans, strict=True):
+        samples = batch.audio.values[0, round(16000 * piece.start) : round(16000 * piece.end)]
+        torch.testing.assert_close(span, model.adapter(model.encoder(Padded.of([samples]))).unpad()[0])
+    with pytest.raises(ConfigError, match="cut=audio encodes pieces of the audio"):
+        model(replace(batch, audio=None, frames=model.frames(batch)), frozenset({"student"}))
 
 
 def test_generation_in_a_batch_is_generation_alone(tiny_llm: Path, tiny_whisper: Path) -> None:

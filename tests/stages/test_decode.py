@@ -99,6 +99,16 @@ def test_a_recording_of_any_rate_is_answered(trained: Config, tmp_path: Path) ->
     assert isinstance(answer(Path(trained.exp_dir), path, "Say: {speech}"), str)
 
 
+def test_an_adapter_of_tokens_says_what_it_heard(
+    config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.run(config_of(tmp_path, "adapter=ctc", "train.steps=1"))
+    soundfile.write(tmp_path / "speech.wav", 0.1 * np.random.default_rng(1).standard_normal(16000), 16000)
+    capsys.readouterr()
+    answer(tmp_path, tmp_path / "speech.wav", "Say: {speech}")
+    assert "heard in speech.wav: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "level", "prompt", "message"),
     [

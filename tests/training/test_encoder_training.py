@@ -395,6 +395,20 @@ def test_a_warm_start_trains_the_encoder_too_and_an_imitation_goes_on_from_it(
     assert any(name.startswith("encoder.") for name in one)
 
 
+def test_pieces_of_audio_are_trained_on_and_decoded(
+    config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_of(tmp_path, "cut=audio", "train.speech_share=0", "decode.systems=[speech]")
+    assert encode.run(config) == {}
+    assert "encode: nothing to cache: pieces of the audio" in " ".join(capsys.readouterr().err.split())
+    train.run(config)
+    assert decode.run(config_of(tmp_path, "decode.systems=[speech]"))  # the checkpoint knows how it was cut
+    whole = train.run(config_of(tmp_path / "whole", "cut=frames", "train.speech_share=1"))
+    piece = train.run(config_of(tmp_path / "piece", "cut=audio", "train.speech_share=1"))
+    for name, tensor in load_file(whole / "trainable.safetensors").items():  # an utterance in one piece is the same
+        torch.testing.assert_close(tensor, load_file(piece / "trainable.safetensors")[name], atol=1e-3, rtol=1e-2)
+
+
 @pytest.mark.parametrize("mode", TRAINED)
 def test_there_is_nothing_to_encode(
     mode: str, config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]

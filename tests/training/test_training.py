@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from toolkit.config import Config, save_config
@@ -175,3 +176,14 @@ def test_two_processes_train_as_one(whole: Path, config_of: ConfigOf, tmp_path: 
     two = weights(tmp_path / "exp")
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(tensor, two[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_training_is_known_again_after_its_parts_have_gained_options(config_of: ConfigOf, tmp_path: Path) -> None:
+    train.run(config_of(tmp_path, "train.steps=1"))
+    path = tmp_path / "checkpoint/config.yaml"
+    saved = yaml.safe_load(path.read_text())
+    del saved["adapter"]["norm"], saved["interleaver"]["ratio"]
+    path.write_text(yaml.safe_dump(saved))
+    train.run(config_of(tmp_path, "train.steps=1", "interleaver.ratio=0.5"))
+    with pytest.raises(ConfigError, match=r"other settings: interleaver\.ratio \(was 0\.5, now 0\.25\)"):
+        train.run(config_of(tmp_path, "train.steps=1", "interleaver.ratio=0.25"))

@@ -24,7 +24,7 @@ from toolkit.types import (
     SpanOutputs,
 )
 
-CUTS = ("frames", "embeddings")
+CUTS = ("frames", "embeddings", "audio")
 
 
 def check_cut(cut: str, adapter: type[Adapter]) -> None:
@@ -64,7 +64,8 @@ class SpeechLLM(nn.Module):
         adapter: frames -> embeddings; the part that is trained.
         decoder: the causal language model, frozen but for what it says is trained.
         cut: where interleaving cuts. `frames`: each span is adapted alone, which suits every adapter;
-            `embeddings`: the utterance is adapted once and its embeddings are cut by their times.
+            `embeddings`: the utterance is adapted once and its embeddings are cut by their times; `audio`: each span
+            is encoded and adapted alone, and hears nothing of what is around it.
 
     Raises:
         ConfigError: `cut="embeddings"` with an adapter that cannot say when its outputs happen.
@@ -93,36 +94,61 @@ class SpeechLLM(nn.Module):
         Raises:
             ConfigError: cached frames and an encoder that is trained, or frames not as wide as the encoder says.
         """
-        trained = any(p.requires_grad for p in self.encoder.parameters())
-        if batch.frames is not None:
-            if trained:
-                raise ConfigError("cached frames are a frozen encoder's, and this one is trained: give it the audio")
-            frames = batch.frames
-        else:
+        if batch.frames is None:
             assert batch.audio is not None
-            with nullcontext() if trained else torch.no_grad():
-                frames = self.encoder(batch.audio)
+            return self._encode(batch.audio)
+        if self._hears_anew:
+            raise ConfigError("cached frames are a frozen encoder's, and this one is trained: give it the audio")
+        return self._as_wide_as_said(batch.frames)
+
+    def speech(self, batch: Batch) -> Padded:
+        """Return what spans are cut from: the frames, or the audio (R, samples) with `cut="audio"`.
+
+        Raises:
+            ConfigError: as `frames`; or the audio is to be cut, and there is none.
+        """
+        if self.cut != "audio":
+            return self.frames(batch)
+        if batch.audio is None:
+            raise ConfigError("cut=audio encodes pieces of the audio, and the batch holds cached frames")
+        return batch.audio
+
+    @property
+    def _hears_anew(self) -> bool:
+        return any(p.requires_grad for p in self.encoder.parameters())
+
+    def _encode(self, audio: Padded) -> Padded:
+        with nullcontext() if self._hears_anew else torch.no_grad():
+            return self._as_wide_as_said(self.encoder(audio))
+
+    def _as_wide_as_said(self, frames: Padded) -> Padded:
         width, said = frames.values.shape[2], self.encoder.output_dim
         if width != said:
             raise ConfigError(f"frames have {width} values, and {type(self.encoder).__name__} says output_dim {said}")
         return frames
 
-    def spans(self, frames: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Tensor]:
+    def spans(self, speech: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Tensor]:
         """Adapt the speech of all rows: S tensors (u, D), in order. `recordings` as in `Batch`.
+
+        Args:
+            speech: what is cut, as `speech` returns it.
+            sequences: B rows.
+            recordings: of each row, its recordings.
 
         Raises:
             ConfigError: they are not as wide as the decoder's embeddings.
         """
         if not any(spans_of(row) for row in sequences):
             return []
-        shift = self.encoder.frame_shift
-        if self.cut == "frames":
-            adapted: Padded = self.adapter(cut_frames(frames, sequences, shift, recordings))
-            spans = adapted.unpad()
-        else:
+        shift = 1 / self.encoder.sampling_rate if self.cut == "audio" else self.encoder.frame_shift
+        if self.cut == "embeddings":
             assert isinstance(self.adapter, TimedAdapter)
-            embeddings, times = self.adapter.timed(frames)
-            spans = cut_embeddings(embeddings, times, frames.lengths, sequences, shift, recordings)
+            embeddings, times = self.adapter.timed(speech)
+            spans = cut_embeddings(embeddings, times, speech.lengths, sequences, shift, recordings)
+        else:
+            pieces = cut_frames(speech, sequences, shift, recordings)
+            adapted: Padded = self.adapter(self._encode(pieces) if self.cut == "audio" else pieces)
+            spans = adapted.unpad()
         width, wanted = spans[0].shape[1], self.decoder.embedding_dim
         if width != wanted:
             raise ConfigError(
@@ -131,30 +157,31 @@ class SpeechLLM(nn.Module):
             )
         return spans
 
-    def rows(self, frames: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Spliced]:
-        """Splice speech and text into rows for the decoder. `recordings` as in `Batch`."""
-        spans = self.spans(frames, sequences, recordings)
-        return splice(sequences, spans, self.decoder.embed, frames.values.device)
+    def rows(self, speech: Padded, sequences: Seq[Sequence], recordings: Seq[tuple[int, ...]] = ()) -> list[Spliced]:
+        """Splice speech and text into rows for the decoder; arguments as for `spans`."""
+        spans = self.spans(speech, sequences, recordings)
+        return splice(sequences, spans, self.decoder.embed, speech.values.device)
 
     def forward(self, batch: Batch, needs: frozenset[str]) -> LossInputs:
         """Compute what a loss needs, and nothing else."""
         check_needs(needs, type(self.adapter))
-        frames = self.frames(batch)
+        speech = self.speech(batch)
+        frames = self.frames(batch) if self.cut == "audio" and needs & {"spans", "quantities"} else speech
         spans = self._span_outputs(frames, batch) if "spans" in needs else None
         quantities = self._quantities(frames, batch) if "quantities" in needs else None
-        heard = self.spans(frames, batch.sequences, batch.recordings) if needs & {"student", "embeddings"} else []
+        heard = self.spans(speech, batch.sequences, batch.recordings) if needs & {"student", "embeddings"} else []
         embeddings = self._span_embeddings(heard, batch) if "embeddings" in needs else None
         if "student" not in needs:
-            nothing = torch.zeros(0, dtype=torch.long, device=frames.values.device)
+            nothing = torch.zeros(0, dtype=torch.long, device=speech.values.device)
             return LossInputs(nothing, spans=spans, quantities=quantities, embeddings=embeddings)
-        rows = splice(batch.sequences, heard, self.decoder.embed, frames.values.device)
+        rows = splice(batch.sequences, heard, self.decoder.embed, speech.values.device)
         targets = torch.cat([row.targets for row in rows])
         teacher = None
         if "teacher" in needs:
             if batch.teacher_sequences is None:
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
             with torch.no_grad(), self.decoder.as_text_llm():
-                teacher = self._decode(self.rows(frames, batch.teacher_sequences, batch.recordings))
+                teacher = self._decode(self.rows(speech, batch.teacher_sequences, batch.recordings))
         starts = answer_starts(batch.sequences).to(targets.device)
         student = self._decode(rows)
         return LossInputs(targets, student, teacher, spans, quantities, embeddings, starts, batch.end_of_turn)
@@ -162,7 +189,7 @@ class SpeechLLM(nn.Module):
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
         """Answer each row of the batch greedily."""
-        rows = self.rows(self.frames(batch), batch.sequences, batch.recordings)
+        rows = self.rows(self.speech(batch), batch.sequences, batch.recordings)
         return self.decoder.generate(
             [row.embeddings for row in rows], options, [row.prefix for row in rows], [row.audio for row in rows]
         )

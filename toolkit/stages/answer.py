@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from toolkit.config import load_config
 from toolkit.data.audio import load_audio
 from toolkit.data.tokenization import check_recordings
 from toolkit.errors import DataError
-from toolkit.interfaces import Encoder
+from toolkit.interfaces import Encoder, TokenAdapter
 from toolkit.models.build import best_device
 from toolkit.stages.decode import trained_model
 from toolkit.stages.imitate import text_llm
 from toolkit.stages.paths import CONFIG
+from toolkit.stages.progress import say
 from toolkit.types import Batch, Padded, SpeechSegment, Turn
 
 
@@ -28,6 +30,8 @@ def answer(exp_dir: Path, audio: Path, prompt: str, others: Seq[Path] = (), hist
         prompt: with `{speech}` where the recording goes.
         others: the sound files of `{speech2}`, `{speech3}` and so on.
         history: prompt and answer of each turn before, the oldest first; the slots may stand in the prompts.
+
+    With an adapter that emits tokens it also says, on standard error, which words it took the recordings for.
 
     Raises:
         DataError: there are not as many recordings as slots, or unusable or too long audio.
@@ -48,8 +52,18 @@ def answer(exp_dir: Path, audio: Path, prompt: str, others: Seq[Path] = (), hist
         sequences=(llm.tokenizer.question(prompt, *plans, history=turns),),
         audio=Padded.of(recordings),
         recordings=(tuple(range(len(files))),),
-    )
-    return llm.tokenizer.decode(model.generate(batch.to(best_device()), llm.options)[0])
+    ).to(best_device())
+    if isinstance(model.adapter, TokenAdapter):
+        for path, tokens in zip(files, _heard(model.adapter, model.frames(batch)), strict=True):
+            say(f"heard in {path.name}: {llm.tokenizer.decode(tokens)}")
+    return llm.tokenizer.decode(model.generate(batch, llm.options)[0])
+
+
+@torch.no_grad()
+def _heard(adapter: TokenAdapter, frames: Padded) -> list[list[int]]:
+    """Return the decoder's tokens that the adapter takes each recording for: runs of one label, without blanks."""
+    best = [torch.unique_consecutive(row.argmax(-1)) for row in adapter.token_logits(frames).unpad()]
+    return [adapter.token_ids[labels[labels > 0] - 1].tolist() for labels in best]
 
 
 def _load(path: Path, encoder: Encoder) -> Tensor:

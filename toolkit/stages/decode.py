@@ -24,16 +24,17 @@ from toolkit.data.tasks import Request, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import encoder_training, speech_of
+from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of
 from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import language_code, recognise
 from toolkit.training.checkpoint import load_checkpoint, trainable_state
-from toolkit.types import Batch, Example, Padded, SpeechSegment
+from toolkit.types import Batch, Example, SpeechSegment
 
 SYSTEMS = ("speech", "deaf", "cascade")
+HEARERS = ("model", "recogniser")
 _MADE_BY = "made_by.json"
 
 
@@ -42,16 +43,15 @@ def run(config: Config) -> list[Path]:
     for system in config.decode.systems:
         if system not in SYSTEMS:
             raise ConfigError(f"decode.systems holds '{system}'; there are: {', '.join(SYSTEMS)}")
-    if "cascade" in config.decode.systems:
-        language_code(config.decode.language)  # known before hours of decoding
+    if config.decode.hears not in HEARERS:
+        raise ConfigError(f"decode.hears is one of {', '.join(HEARERS)}, not '{config.decode.hears}'")
     config = as_trained(config)
-    if "cascade" in config.decode.systems and not config.decode.recogniser and config.encoder["name"] != "whisper":
-        raise ConfigError(
-            f"encoder '{config.encoder['name']}' recognises nothing for the cascade: name a Whisper in "
-            "decode.recogniser, or leave the cascade out of decode.systems"
-        )
-    model = trained_model(config)
-    llm = text_llm(config, model.decoder)
+    recognised = config.decode.hears == "recogniser"
+    if recognised or "cascade" in config.decode.systems:
+        language_code(config.decode.language)  # known before hours of decoding
+        _check_recogniser(config)
+    model = None if recognised else trained_model(config)
+    llm = text_llm(config, model.decoder if model else None)
     split = config.decode.split
     examples = asked_examples(config, split)
     tasks = load_tasks(Path(config.imitate.tasks))
@@ -65,20 +65,15 @@ def run(config: Config) -> list[Path]:
     if other:
         wrong = transcripts(examples, other)
         answers["other"] = ([_known(text, Question.of(r, wrong)) for r in requests], other)
-    beside = {name: value for name, value in trainable_state(model).items() if not name.startswith("adapter.")}
-    lora = any(name.startswith("decoder.") for name in beside)
-    about = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if lora else {}
-    if encoder_training(config).trained:
-        about["encoder_training"] = asdict(encoder_training(config))
-    mark = fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **about}, model.adapter, beside)
+    mark = _mark(config, model, llm)
     _clear_others(hypotheses_path(config, split, "speech").parent, mark)
     for system in config.decode.systems:
-        if system == "cascade":
-            answers[system] = (_cascade(config, llm, text, requests, examples), itself)
-        elif system == "deaf" and not other:
+        heard = other if system == "deaf" else itself
+        if not heard:
             say("decode: one utterance alone has no other to be deaf with; left out")
+        elif system == "cascade" or model is None:
+            answers[system] = (_cascade(config, llm, text, requests, examples, heard, system), heard)
         else:
-            heard = other if system == "deaf" else itself
             answers[system] = (_listen(config, model, llm, requests, examples, heard, mark, system), heard)
     written = []
     for system, (given, heard) in answers.items():
@@ -89,6 +84,31 @@ def run(config: Config) -> list[Path]:
         written.append(hypotheses_path(config, split, system))
         write_rows(written[-1], rows)
     return written
+
+
+def _check_recogniser(config: Config) -> None:
+    if not config.decode.recogniser and config.encoder["name"] != "whisper":
+        raise ConfigError(
+            f"encoder '{config.encoder['name']}' recognises nothing for the cascade: name a Whisper in "
+            "decode.recogniser, or leave the cascade out of decode.systems"
+        )
+
+
+def _mark(config: Config, model: SpeechLLM | None, llm: TextLLM) -> str:
+    """Digest all that decides the answers to speech."""
+    if model is None:
+        return fingerprint({"llm": llm.key, "recogniser": _recogniser(config), "language": config.decode.language})
+    beside = {name: value for name, value in trainable_state(model).items() if not name.startswith("adapter.")}
+    lora = any(name.startswith("decoder.") for name in beside)
+    about = {key: value for key, value in config.decoder.items() if key not in ("model", "dtype")} if lora else {}
+    if encoder_training(config).trained:
+        about["encoder_training"] = asdict(encoder_training(config))
+    return fingerprint({"llm": llm.key, "encoder": deciding(config.encoder), **about}, model.adapter, beside)
+
+
+def _recogniser(config: Config) -> str:
+    """Return the Whisper that transcribes for a cascade."""
+    return str(config.decode.recogniser or config.encoder["model"])
 
 
 def trained_model(config: Config, folder: Path | None = None) -> SpeechLLM:
@@ -127,15 +147,15 @@ def answer_speech(
     model: SpeechLLM, llm: TextLLM, questions: Seq[Question], speech: FrameCache | SampleStore
 ) -> list[Answer]:
     """Answer questions about utterances whose frames are cached, or made of their audio now."""
-    heard = Padded.of([speech[name] for q in questions for name, _ in q.said])
+    audio, frames = audio_and_frames(speech, [name for q in questions for name, _ in q.said])
     batch = Batch(
         ids=tuple(q.text for q in questions),
         sequences=tuple(
             llm.tokenizer.question(q.prompt, *((SpeechSegment(0.0, duration),) for _, duration in q.said))
             for q in questions
         ),
-        audio=heard if isinstance(speech, SampleStore) else None,
-        frames=heard if isinstance(speech, FrameCache) else None,
+        audio=audio,
+        frames=frames,
         recordings=numbered([len(q.said) for q in questions]),
     )
     tokens = model.generate(batch.to(best_device()), llm.options)
@@ -143,15 +163,22 @@ def answer_speech(
 
 
 def _cascade(
-    config: Config, llm: TextLLM, store: AnswerStore, requests: Seq[Request], examples: dict[str, Example]
+    config: Config,
+    llm: TextLLM,
+    store: AnswerStore,
+    requests: Seq[Request],
+    examples: dict[str, Example],
+    heard: dict[str, str],
+    system: str,
 ) -> list[Answer]:
-    """Answer Whisper's own transcripts, made once a split."""
+    """Answer Whisper's own transcripts of what is heard; the transcripts are made once a split."""
     split = config.decode.split
     cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
-    model = config.decode.recogniser or config.encoder["model"]
-    said = recognise([cuts[name] for name in examples], model, Path(config.data_dir) / split, config.decode.language)
-    questions = [Question.of(r, said) for r in requests]
-    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split} by cascade")
+    folder = Path(config.data_dir) / split
+    said = recognise([cuts[name] for name in examples], _recogniser(config), folder, config.decode.language)
+    questions = [Question.of(r, {name: said[heard[name]] for name in examples}) for r in requests]
+    title = f"answer {split} by cascade" + ("" if system == "cascade" else f" for {system}")
+    fill(store, questions, llm.answer, config.imitate.batch_size, title)
     return [_known(store, question) for question in questions]
 
 

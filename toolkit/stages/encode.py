@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from pathlib import Path
 
 import torch
@@ -26,11 +27,10 @@ from toolkit.types import Padded
 def run(config: Config) -> dict[str, int]:
     """Encode every split that is prepared; what is there already is kept. Returns utterances by split.
 
-    An encoder that is trained has nothing to keep: its frames change with it.
+    Where the model is given the audio itself there is nothing to keep.
     """
-    training = encoder_training(config)
-    if training.trained:
-        say(f"encode: nothing to cache: the encoder is trained (train.encoder={training.mode})")
+    if why := why_audio(config):
+        say(f"encode: nothing to cache: {why}")
         return {}
     encoder = build_encoder(config.encoder).to(best_device())
     done = {}
@@ -68,9 +68,23 @@ def sample_store(config: Config, encoder: Encoder, split: str) -> SampleStore:
     return SampleStore(cuts, encoder.sampling_rate, most=encoder.max_duration, copies=copies, longest=longest)
 
 
+def why_audio(config: Config) -> str:
+    """Say why the model is given the audio and no cached frames; empty if it is given frames."""
+    training = encoder_training(config)
+    if training.trained:
+        return f"the encoder is trained (train.encoder={training.mode})"
+    return "pieces of the audio are encoded, each alone (cut=audio)" if config.cut == "audio" else ""
+
+
 def speech_of(config: Config, encoder: Encoder, split: str) -> FrameCache | SampleStore:
-    """Open what a model is given of one split: cached frames, or the audio if its encoder is trained."""
-    return (sample_store if encoder_training(config).trained else frame_cache)(config, encoder, split)
+    """Open what a model is given of one split: cached frames, or the audio."""
+    return (sample_store if why_audio(config) else frame_cache)(config, encoder, split)
+
+
+def audio_and_frames(speech: FrameCache | SampleStore, names: Seq[str]) -> tuple[Padded | None, Padded | None]:
+    """Load the speech of some utterances as the `audio` and the `frames` of a `Batch`, of which one is None."""
+    rows = Padded.of([speech[name] for name in names])
+    return (None, rows) if isinstance(speech, FrameCache) else (rows, None)
 
 
 def _encode_split(config: Config, encoder: Encoder, split: str) -> int:

@@ -19,11 +19,11 @@ from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
-from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
+from toolkit.interfaces import INTERLEAVERS, LOSSES, REGISTRIES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.adopt import adopt_weights
-from toolkit.stages.encode import encoder_training, speech_of
+from toolkit.stages.encode import encoder_training, speech_of, why_audio
 from toolkit.stages.imitate import (
     TextLLM,
     asked_examples,
@@ -59,6 +59,9 @@ def run(config: Config) -> Path:
         ConfigError: the folder holds a training with other settings, or the settings contradict each other.
     """
     out = checkpoint_folder(config)
+    if not config.train.steps:
+        say("train: nothing to train (train.steps=0)")
+        return out
     _check_same(config, out)
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
@@ -126,7 +129,7 @@ def _check_same(config: Config, out: Path) -> None:
     """Refuse to call a training done, or to go on with it, under other settings than it was begun with."""
     if not (out / CONFIG).exists() or not ((out / "done").exists() or (out / "last.ckpt").exists()):
         return
-    before, now = (_flat(asdict(c)) for c in (load_config(out / CONFIG), config))
+    before, now = (_flat(_with_defaults(asdict(c))) for c in (load_config(out / CONFIG), config))
     different = [
         f"{key} (was {before.get(key)}, now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
@@ -137,6 +140,12 @@ def _check_same(config: Config, out: Path) -> None:
             f"{out} holds a training with other settings: {'; '.join(different)}. "
             f"Choose another exp_dir, or remove {out} to train again."
         )
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """Complete the options of the parts: a part may have gained some since a configuration was saved."""
+    parts = {kind: {**REGISTRIES[kind].defaults(values[kind]["name"]), **values[kind]} for kind in KINDS}
+    return {**values, **parts}
 
 
 def _flat(values: dict[str, Any], head: str = "") -> dict[str, Any]:
@@ -270,8 +279,8 @@ def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None
         say(f"train: {without} of {len(training)} examples have no word times: plain speech, and nothing to align")
     if config.train.text_share and not any(p.requires_grad for p in model.decoder.parameters()):
         say(f"train: the decoder is frozen, so nothing is learnt from train.text_share={config.train.text_share:g}")
-    if config.train.encoder != "frozen":
-        say(f"train: the encoder is trained (train.encoder={config.train.encoder}): frames come of the audio, no cache")
+    if why := why_audio(config):
+        say(f"train: frames come of the audio in every step, none of the cache: {why}")
     limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
     say(
         f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "

@@ -10,9 +10,9 @@ import torch
 from toolkit.config import Config
 from toolkit.models.build import best_device
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import frame_cache
+from toolkit.stages.encode import audio_and_frames, speech_of
 from toolkit.stages.imitate import asked_examples
-from toolkit.types import Padded, SpeechSegment
+from toolkit.types import Batch, SpeechSegment
 
 
 def peak_memory() -> int:
@@ -34,11 +34,13 @@ def embedding_rate(config: Config, model: SpeechLLM) -> float:
     """Return how many embeddings the model makes of a second of speech, over what the decode stage asks about."""
     split, size = config.decode.split, config.decode.batch_size
     examples = list(asked_examples(config, split).values())
-    cache = frame_cache(config, model.encoder, split)
+    speech = speech_of(config, model.encoder, split)
     count = 0
     for start in range(0, len(examples), size):
         batch = examples[start : start + size]
-        frames = Padded.of([cache[example.id] for example in batch]).to(best_device())
-        heard = model.spans(frames, [(SpeechSegment(0.0, example.duration),) for example in batch])
+        names = tuple(example.id for example in batch)
+        rows = tuple((SpeechSegment(0.0, example.duration),) for example in batch)
+        given = Batch(names, rows, *audio_and_frames(speech, names)).to(best_device())
+        heard = model.spans(model.speech(given), rows)
         count += sum(len(embeddings) for embeddings in heard)
     return count / sum(example.duration for example in examples)
