@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "training": "data errors interfaces models types",
     "scoring": "errors",
     "stages": "assets config data errors interfaces models schema scoring training types",
-    "sweep": "config errors models scoring stages types",
+    "sweep": "config errors models scoring stages training types",
     "testing": "decoders encoders errors interfaces registry types",
     "templates": "decoders errors interfaces interleavers types",
     "new": "errors listing plugins",

@@ -152,7 +152,8 @@ def test_the_cascade_trains_nothing_and_hears_by_the_recogniser(corpus: Config, 
     parts = [f"encoder.model={corpus.encoder['model']}", f"decoder.model={corpus.decoder['model']}"]
     data = [f"exp_dir={tmp_path}", f"data_dir={corpus.data_dir}", "imitate.max_new_tokens=5"]
     config = compose_config(["recipes=cascade", *parts, *data])
-    imitate.run(config)
+    assert "train" not in imitate.run(config)
+    assert encode.run(config) == {}
     train.run(config)
     assert list(tmp_path.iterdir()) == []
     files = find_answers(decode.run(config)[0].parent)

@@ -19,13 +19,13 @@ def test_every_limit_is_of_a_key_that_there_is() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.steps=0", "train.steps is at least 1, not 0"),
+        ("train.steps=-1", "train.steps is at least 0, not -1"),
         ("train.micro_batch_size=-1", "train.micro_batch_size is at least 0, not -1"),
         ("train.learning_rate=0", "train.learning_rate is more than 0, not 0"),
         ("train.learning_rate=nan", "train.learning_rate is more than 0, not nan"),
         ("train.warmup=5", "train.warmup is a share, 0 to 1, not 5"),
         ("encode.batch_size=0", "encode.batch_size is at least 1, not 0"),
-        ("train.steps=0 train.validate_every=0", "train.steps is at least 1, not 0; train.validate_every is at least"),
+        ("train.steps=-1 train.validate_every=0", "train.steps is at least 0, not -1; train.validate_every is at"),
     ],
 )
 def test_a_number_that_no_stage_can_run_with_is_refused(override: str, message: str) -> None:

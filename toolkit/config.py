@@ -33,6 +33,7 @@ __all__ = [
     "Config",
     "compose_config",
     "from_plain",
+    "is_given",
     "load_config",
     "load_parts",
     "require",
@@ -86,13 +87,18 @@ def from_plain(plain: dict[str, Any]) -> Config:
     return Config(**values)
 
 
+def is_given(value: object) -> bool:
+    """Tell whether anybody has said a value that has no default."""
+    return value not in (None, "", MISSING)
+
+
 def require(value: str, key: str) -> str:
     """Return a value that the stage cannot do without.
 
     Raises:
         ConfigError: it was not given.
     """
-    if value == MISSING or value == "":
+    if not is_given(value):
         raise ConfigError(f"{key} is not set: give it on the command line ({key}=...) or in the egs overlay")
     return value
 

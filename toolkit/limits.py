@@ -32,7 +32,7 @@ AT_LEAST: dict[str, int] = {
     "decode.batch_size": 1,
 }
 MORE_THAN_0 = ("prepare.max_duration", "train.learning_rate")
-SHARES = ("train.warmup",)
+SHARES = ("train.warmup", "imitate.concatenated")
 
 
 def check_limits(config: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ NOWHERE = ("encoder.model=nowhere", "decoder.model=nowhere")
 
 
 def config_of(exp: Path, *overrides: str) -> Config:
-    return compose_config([*NOWHERE, f"exp_dir={exp}", *overrides])
+    models = [model for model in NOWHERE if f"~{model.split('=')[0]}" not in overrides]
+    return compose_config([*models, f"exp_dir={exp}", *(o for o in overrides if not o.startswith("~"))])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,17 @@ def config_of(exp: Path, *overrides: str) -> Config:
         ("loss=ctc", r"needs an adapter that emits tokens \(adapter=ctc\); StackAdapter does not"),
         ("loss=cif_length", r"needs an adapter that counts its outputs \(adapter=cif\); StackAdapter does not"),
         ("adapter=qformer", "cut=embeddings needs an adapter that knows when its outputs happen; QFormerAdapter does"),
-        ("cut=audio", "cut is one of frames, embeddings, not 'audio'"),
+        ("cut=words", "cut is one of frames, embeddings, audio, not 'words'"),
+        (
+            "~encoder.model encoder=units +encoder.of={name:whisper,model:nowhere} encoder.centroids=x "
+            "train.encoder=full",
+            "encoder=units passes no gradient on, so train.encoder=full would train nothing",
+        ),
+        (
+            "~encoder.model encoder=joined +encoder.first={name:whisper,model:a} "
+            "+encoder.second={name:whisper,model:b} adapter=whisper_decoder_qformer adapter.weights=encoder cut=frames",
+            "adapter.weights=encoder: encoder=joined names no model of its own",
+        ),
         ("train.decoder_dtype=fp8", "train.decoder_dtype is fp32, bf16 or empty, not 'fp8'"),
         ("interleaver=words interleaver.ratio=2", r"ratio .*not 2"),
         ("train.text_share=0.7", "add up to more than 1"),

@@ -13,6 +13,7 @@ from toolkit.sweep.plan import choose_cells, plan, read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = sorted(ROOT.glob("egs/*/sweeps/*.yaml"))
+MODELS = ["encoder.model=nowhere", "decoder.model=nowhere"]
 TOY = """
 about: a toy
 shared: train.batch_size=4
@@ -32,7 +33,7 @@ def toy(folder: Path, text: str = TOY) -> Path:
 def test_a_cell_is_composed_of_what_is_shared_its_own_the_budget_and_the_command_line(tmp_path: Path) -> None:
     sweep = read_sweep(toy(tmp_path))
     cells = choose_cells(sweep, [], warm=True)
-    planned = plan(sweep, cells, tmp_path, steps=7, minutes=0, warm=Path("w"), more=["recipes=asr", "seed=3"])
+    planned = plan(sweep, cells, tmp_path, steps=7, minutes=0, warm=Path("w"), more=["recipes=asr", "seed=3", *MODELS])
     a, b = (compose_config(overrides) for overrides in planned.values())
     assert [folder.name for folder in planned] == ["a", "b"] == [Path(c.exp_dir).name for c in (a, b)]
     assert (a.adapter["name"], a.adapter["factor"], b.adapter["name"]) == ("stack", 2, "conv")
@@ -53,8 +54,11 @@ def test_without_a_warm_start_its_cells_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["adapter.nothing=1"], "cell 'a' does not compose"),
-        (["adapter=stak"], "cell 'a' does not compose"),
+        (["adapter.nothing=1"], "cell 'a' cannot be trained"),
+        (["adapter=stak"], "cell 'a' cannot be trained"),
+        (["cut=words"], "cell 'a' cannot be trained: cut is one of frames"),
+        (["train.batch_size=0"], "cell 'a' cannot be trained: train.batch_size is at least 1"),
+        (["train.steps=3"], "say --steps"),
         (["exp_dir=x"], "say --exp"),
         (["train.init_from=x"], "say --warm"),
     ],
@@ -62,7 +66,7 @@ def test_without_a_warm_start_its_cells_are_left_out(tmp_path: Path) -> None:
 def test_a_slip_is_told_before_anything_runs(tmp_path: Path, more: list[str], message: str) -> None:
     sweep = read_sweep(toy(tmp_path))
     with pytest.raises(ConfigError, match=message):
-        plan(sweep, sweep.cells, tmp_path, steps=7, minutes=0, warm=None, more=more)
+        plan(sweep, sweep.cells, tmp_path, steps=7, minutes=0, warm=None, more=[*MODELS, *more])
     assert [path.name for path in tmp_path.iterdir()] == ["toy.yaml"]
 
 

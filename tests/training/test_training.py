@@ -182,8 +182,18 @@ def test_a_training_is_known_again_after_its_parts_have_gained_options(config_of
     train.run(config_of(tmp_path, "train.steps=1"))
     path = tmp_path / "checkpoint/config.yaml"
     saved = yaml.safe_load(path.read_text())
-    del saved["adapter"]["norm"], saved["interleaver"]["ratio"]
+    del saved["adapter"]["norm"], saved["interleaver"]["ratio"], saved["encoder"]["taps"]
     path.write_text(yaml.safe_dump(saved))
     train.run(config_of(tmp_path, "train.steps=1", "interleaver.ratio=0.5"))
     with pytest.raises(ConfigError, match=r"other settings: interleaver\.ratio \(was 0\.5, now 0\.25\)"):
         train.run(config_of(tmp_path, "train.steps=1", "interleaver.ratio=0.25"))
+
+
+def test_an_interleaver_that_is_never_asked_is_told_of(
+    config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {}
+    for share in ("1", "0.5"):
+        train.run(config_of(tmp_path / share, "train.steps=1", "interleaver=spans", f"train.speech_share={share}"))
+        told[share] = "interleaver=spans is never asked" in capsys.readouterr().err
+    assert told == {"1": True, "0.5": False}

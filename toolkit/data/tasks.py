@@ -56,12 +56,12 @@ class Request:
     after: str = ""
     """the same, just after it"""
 
+    others: tuple[str, ...] = ()
+    """the utterances of `{speech2}`, `{speech3}` and so on"""
+
     def whole(self, transcript: str) -> str:
         """Return the transcript of all that is asked about, of which `transcript` is the utterance's."""
         return " ".join(text for text in (self.before, transcript, self.after) if text)
-
-    others: tuple[str, ...] = ()
-    """the utterances of `{speech2}`, `{speech3}` and so on"""
 
     @property
     def utterances(self) -> tuple[str, ...]:

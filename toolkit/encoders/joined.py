@@ -18,9 +18,9 @@ class JoinedEncoder(Encoder):
 
     Each is the mapping that configures an encoder alone, `{name: whisper, model: ...}`, which a recipe gives as it
     is and the command line as `+encoder.first={...}`. As in SALMONN each is layer-normed and the shorter padded with
-    zeros; the norms are plain, without weights, since encoders are frozen (ours). Published pairs have one frame
-    rate. Where one is slower by a whole factor its frames are repeated, and the faster one says how many there are
-    (ours).
+    zeros; the norms are plain, without weights, so that a frozen encoder has nothing to learn (ours). Published pairs
+    have one frame rate. Where one is slower by a whole factor its frames are repeated, and the faster one says how many
+    there are (ours).
 
     WavLLM (arXiv 2404.00656) adapts each branch before it joins them: take `norm: false` and an adapter that
     splits the channels again.

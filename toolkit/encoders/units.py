@@ -28,8 +28,8 @@ class UnitsEncoder(Encoder):
 
     Spirit-LM (arXiv 2402.05755) and SIMS (2504.02398) add the units to the LLM's vocabulary and train all of it. Ours:
     the LLM stays as it is, and an adapter reads a unit as its `centroid` or as `one_hot` (..., K), in which the
-    adapter's first linear layer is a table of embeddings that is learned. An encoder is frozen and its frames are
-    cached, so it learns none itself.
+    adapter's first linear layer is a table of embeddings that is learned. No gradient passes the choice of a unit, so
+    such an encoder is frozen.
 
     Runs of one unit stay runs: merged, lengths would depend on what is said and frames would lose their times, by
     which speech is cut. A frame that is equally near to two centroids, up to rounding, may get either.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from toolkit.assets.locate import locate
-from toolkit.errors import CheckpointError, ConfigError
+from toolkit.errors import CheckpointError
 from toolkit.interfaces import Adapter, AdoptingAdapter
 from toolkit.stages.progress import say
 
@@ -24,16 +24,13 @@ def adopt_weights(adapter: Adapter, encoder: Mapping[str, Any]) -> None:
 
     Args:
         adapter: any; those that adopt nothing stay as they are.
-        encoder: the encoder's options.
+        encoder: the encoder's options; the preflight has seen that it has a model of its own if that is asked for.
 
     Raises:
-        ConfigError: the encoder names no model of its own.
         CheckpointError: the model cannot be read, or has other sizes than the adapter.
     """
     if not isinstance(adapter, AdoptingAdapter) or not adapter.weights:
         return
-    if adapter.weights == OWN and "model" not in encoder:
-        raise ConfigError(f"adapter.weights={OWN}: encoder={encoder['name']} names no model of its own; name one")
     model = encoder["model"] if adapter.weights == OWN else adapter.weights
     place = locate(model)
     from transformers import AutoModel

@@ -21,6 +21,7 @@ from toolkit.stages.progress import say
 from toolkit.types import Batch, Padded, SpeechSegment, Turn
 
 
+@torch.no_grad()
 def answer(exp_dir: Path, audio: Path, prompt: str, others: Seq[Path] = (), history: Seq[tuple[str, str]] = ()) -> str:
     """Answer a prompt about a recording, or about several, with the model trained in `exp_dir`.
 
@@ -59,7 +60,6 @@ def answer(exp_dir: Path, audio: Path, prompt: str, others: Seq[Path] = (), hist
     return llm.tokenizer.decode(model.generate(batch, llm.options)[0])
 
 
-@torch.no_grad()
 def _heard(adapter: TokenAdapter, frames: Padded) -> list[list[int]]:
     """Return the decoder's tokens that the adapter takes each recording for: runs of one label, without blanks."""
     best = [torch.unique_consecutive(row.argmax(-1)) for row in adapter.token_logits(frames).unpad()]

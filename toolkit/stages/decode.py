@@ -90,7 +90,7 @@ def _check_recogniser(config: Config) -> None:
     if not config.decode.recogniser and config.encoder["name"] != "whisper":
         raise ConfigError(
             f"encoder '{config.encoder['name']}' recognises nothing for the cascade: name a Whisper in "
-            "decode.recogniser, or leave the cascade out of decode.systems"
+            "decode.recogniser, or have none (decode.systems without cascade, decode.hears=model)"
         )
 
 

@@ -73,6 +73,8 @@ def why_audio(config: Config) -> str:
     training = encoder_training(config)
     if training.trained:
         return f"the encoder is trained (train.encoder={training.mode})"
+    if config.decode.hears == "recogniser" and not config.train.steps:
+        return "a recogniser hears, and nothing is trained (decode.hears=recogniser train.steps=0)"
     return "pieces of the audio are encoded, each alone (cut=audio)" if config.cut == "audio" else ""
 
 

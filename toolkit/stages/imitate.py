@@ -76,8 +76,8 @@ def run(config: Config) -> dict[str, int]:
     llm = text_llm(config)
     counts = {}
     for split in SPLITS:
-        if not cuts_path(config, split).exists():
-            continue
+        if not cuts_path(config, split).exists() or (split == "train" and not config.train.steps):
+            continue  # where nothing is trained, nothing of it is asked
         examples = asked_examples(config, split)
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
         if split == "train":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import Config, load_config, require
+from toolkit.config import Config, is_given, load_config, require
 from toolkit.data.fingerprint import PLACES
 
 SPLITS = ("train", "dev", "test")
@@ -67,12 +67,23 @@ def as_trained(config: Config, folder: Path | None = None) -> Config:
     )
 
 
+def with_absolute_files(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of an encoder that a checkpoint can keep: files beside it are found from any folder."""
+    result = dict(encoder)
+    for key, value in encoder.items():
+        if isinstance(value, dict):
+            result[key] = with_absolute_files(value)
+        elif key == "centroids" and Path(value).is_file():
+            result[key] = str(Path(value).resolve())
+    return result
+
+
 def _elsewhere(saved: dict[str, Any], given: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Return the options of a part as saved, but for `keys`, which the caller may give for the same kind of part."""
     result = dict(saved)
     for key, value in saved.items():
         if isinstance(value, dict) and isinstance(given.get(key), dict):
             result[key] = _elsewhere(value, given[key], keys)
-        elif key in keys and given.get("name") == saved.get("name") and given.get(key):
+        elif key in keys and given.get("name") == saved.get("name") and is_given(given.get(key)):
             result[key] = given[key]
     return result

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, INTERLEAVERS, LOSSES, Decoder
 from toolkit.models.speech_llm import check_cut, check_needs
+from toolkit.stages.adopt import OWN
 
 DTYPES = ("", "fp32", "bf16")
 
@@ -29,7 +33,22 @@ def check_training(config: Config) -> None:
             f"interleaver.learn_text needs a loss without a teacher, not loss={config.loss['name']}, "
             "whose view has no text among speech"
         )
+    if config.train.encoder != "frozen" and "units" in _encoders(config.encoder):
+        raise ConfigError(
+            f"encoder=units passes no gradient on, so train.encoder={config.train.encoder} would train nothing: say "
+            "train.encoder=frozen"
+        )
+    if config.adapter.get("weights") == OWN and "model" not in config.encoder:
+        raise ConfigError(
+            f"adapter.weights={OWN}: encoder={config.encoder['name']} names no model of its own; name one"
+        )
     frozen = decoder.trained is Decoder.trained
     if config.train.text_share == 1 and (frozen or config.decoder.get("audio_only")):
         who = "the decoder is frozen" if frozen else "decoder.audio_only acts where there is speech"
         raise ConfigError(f"train.text_share=1 leaves nothing to hear, and {who}: nothing would be learnt")
+
+
+def _encoders(options: Mapping[str, Any]) -> set[str]:
+    """Return the names of an encoder and of those in it."""
+    inner = (_encoders(value) for value in options.values() if isinstance(value, Mapping) and "name" in value)
+    return {options["name"]}.union(*inner)

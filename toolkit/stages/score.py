@@ -97,10 +97,13 @@ def _load(exp_dirs: Seq[Path]) -> dict[str, Scorecard]:
 
 def _metadata(config: Config, files: dict[str, Path]) -> dict[str, Any]:
     """Tell which experiment the scores are of."""
+    recognised = config.decode.hears == "recogniser"
+    kinds = ("encoder", "decoder") if recognised else KINDS
     return {
         "split": config.decode.split,
         "seed": config.seed,
-        "parts": {kind: getattr(config, kind) for kind in KINDS},
+        **({"recogniser": config.decode.recogniser or config.encoder["model"]} if recognised else {}),
+        "parts": {kind: getattr(config, kind) for kind in kinds},
         "cut": config.cut,
         "files": {system: str(path) for system, path in files.items()},
     }

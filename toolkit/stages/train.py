@@ -33,7 +33,7 @@ from toolkit.stages.imitate import (
     text_llm,
     transcripts,
 )
-from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path
+from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
 from toolkit.stages.trainer import make_trainer
@@ -59,6 +59,7 @@ def run(config: Config) -> Path:
         ConfigError: the folder holds a training with other settings, or the settings contradict each other.
     """
     out = checkpoint_folder(config)
+    config = replace(config, encoder=with_absolute_files(config.encoder))
     if not config.train.steps:
         say("train: nothing to train (train.steps=0)")
         return out
@@ -151,7 +152,8 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
 def _flat(values: dict[str, Any], head: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{head}{key}.") if isinstance(value, dict) else {f"{head}{key}": value}
+        plain = list(value) if isinstance(value, tuple) else value  # as a saved configuration has it
+        flat |= _flat(value, f"{head}{key}.") if isinstance(value, dict) else {f"{head}{key}": plain}
     return flat
 
 
@@ -274,9 +276,17 @@ def _loader(data: Any) -> Any:
 def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    hours = sum(example.duration for example in {e.id: e for e in training}.values()) / 3600
-    if without := sum(not example.words for example in training):
+    spoken = {utterance.id: utterance.duration for example in training for utterance in example.utterances}
+    hours = sum(spoken.values()) / 3600
+    if without := sum(not all(utterance.words for utterance in example.utterances) for example in training):
         say(f"train: {without} of {len(training)} examples have no word times: plain speech, and nothing to align")
+    shares = config.train
+    mixes = shares.speech_share + shares.text_share < 1 or shares.speech_share_start is not None
+    if config.interleaver["name"] != "whole" and not mixes:
+        say(
+            f"train: interleaver={config.interleaver['name']} is never asked: with train.speech_share="
+            f"{shares.speech_share:g} no utterance is mixed; lower it, to 0.5 for instance"
+        )
     if config.train.text_share and not any(p.requires_grad for p in model.decoder.parameters()):
         say(f"train: the decoder is frozen, so nothing is learnt from train.text_share={config.train.text_share:g}")
     if why := why_audio(config):

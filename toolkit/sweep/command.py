@@ -16,6 +16,7 @@ from toolkit.stages.progress import say
 from toolkit.sweep.plan import choose_cells, plan, read_sweep
 from toolkit.sweep.run import check_same, run_cells
 from toolkit.sweep.table import PAGE, VALUES, draw_sweep, gather, write_sweep
+from toolkit.training.checkpoint import WEIGHTS
 
 
 def main(argv: list[str], about: str) -> int:
@@ -37,7 +38,7 @@ def main(argv: list[str], about: str) -> int:
     chosen = choose_cells(sweep, [name for name in options.only.split(",") if name], warm=warm is not None)
     if warm is None and (left := [cell.name for cell in sweep.cells if cell.warm]):
         say(f"sweep: {', '.join(left)} left out: no warm start (--warm)")
-    if warm is not None and any(cell.warm for cell in cells) and not (warm / "trainable.safetensors").is_file():
+    if warm is not None and any(cell.warm for cell in cells) and not (warm / WEIGHTS).is_file():
         raise ConfigError(f"there is no checkpoint in {warm}: train the warm start first, or say --warm none")
     planned = plan(sweep, cells, exp, steps=steps, minutes=minutes, warm=warm, more=options.overrides)
     check_same(planned)

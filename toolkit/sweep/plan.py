@@ -14,13 +14,19 @@ from hydra.errors import HydraException
 
 from toolkit.config import compose_config
 from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.stages.preflight import check_training
 
 _KEYS = {"about", "shared", "steps", "minutes", "cells"}
 _CELL_KEYS = {"name", "overrides", "warm"}
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SAME = ("train.steps", "train.max_minutes", "train.batch_size", "data_dir")
 """what no cell may have to itself, for then a table would not compare"""
-_OURS = {"exp_dir": "--exp", "train.init_from": "--warm"}
+_OURS = {
+    "exp_dir": "--exp",
+    "train.init_from": "--warm",
+    "train.steps": "--steps",
+    "train.max_minutes": "--minutes",
+}
 """what the sweep sets -> the option that says how"""
 
 
@@ -92,7 +98,7 @@ def choose_cells(sweep: Sweep, names: Seq[str], *, warm: bool) -> list[Cell]:
 def plan(
     sweep: Sweep, cells: Seq[Cell], exp: Path, *, steps: int, minutes: float, warm: Path | None, more: Seq[str]
 ) -> dict[Path, list[str]]:
-    """Return every cell's folder and the overrides that it is composed of; all of them compose.
+    """Return every cell's folder and the overrides that it is composed of; all of them can be trained.
 
     Args:
         sweep: what the cells share.
@@ -104,7 +110,7 @@ def plan(
         more: overrides of the command line, for all cells; they have the last word.
 
     Raises:
-        ConfigError: an override that is none, or that is the sweep's own.
+        ConfigError: an override that is none, or that is the sweep's own; parts that contradict each other.
     """
     if steps < 1 or minutes < 0:
         raise ConfigError(f"a budget is at least 1 step and no negative time, not {steps} steps, {minutes:g} minutes")
@@ -118,9 +124,9 @@ def plan(
         own = [f"train.init_from={init}", f"exp_dir={exp / cell.name}"]
         planned[exp / cell.name] = overrides = [*sweep.shared, *cell.overrides, *budget, *more, *own]
         try:
-            compose_config(overrides)
-        except HydraException as error:
-            raise ConfigError(f"cell '{cell.name}' does not compose: {error}") from error
+            check_training(compose_config(overrides))
+        except (HydraException, ConfigError) as error:
+            raise ConfigError(f"cell '{cell.name}' cannot be trained: {error}") from error
     return planned
 
 

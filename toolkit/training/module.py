@@ -17,6 +17,7 @@ from toolkit.errors import DataError
 from toolkit.interfaces import Loss
 from toolkit.models.encoder_training import check_reached
 from toolkit.models.speech_llm import SpeechLLM
+from toolkit.models.splice import spans_of
 from toolkit.training.checkpoint import trainable_state
 from toolkit.types import Batch
 
@@ -125,7 +126,8 @@ class ImitationModule(pl.LightningModule):
                 total = total + sum(0 * p.sum() for p in self.model.parameters() if p.requires_grad)
             self.manual_backward(total)
             outputs.append((output.total.detach(), output.count, output.parts))
-        if not self._reached:
+        heard = any(spans_of(row) for batch in batches for row in batch.sequences)
+        if heard and not self._reached:
             check_reached(self.model.encoder)
             self._reached = True
         count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
