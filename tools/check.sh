@@ -30,5 +30,6 @@ step "format (ruff format)" ruff format --check .
 [[ $types = no ]] || step "types (mypy)" mypy
 step "shell scripts (shellcheck)" find . \( -name .venv -o -name data -o -name exp \) -prune -o \
   \( -name '*.sh' -o -path './.ci/run' \) -exec shellcheck --external-sources --source-path=SCRIPTDIR {} +
-[[ $tests = no ]] || step "tests (pytest)" pytest
+[[ $tests = no ]] || step "tests (pytest)" \
+  pytest --numprocesses auto --maxprocesses 4 --dist loadfile  # a file's fixtures are made once
 echo "tools/check.sh: all passed"
