@@ -62,7 +62,7 @@ def test_a_plugin_that_is_not_there_is_listed_as_such() -> None:
     assert "not found" in found[0].summary
 
 
-@pytest.mark.parametrize("folder", ["recipes", "recipes/tasks"])
+@pytest.mark.parametrize("folder", ["recipes", "recipes/tasks", "recipes/benchmark_tasks"])
 def test_every_recipe_and_task_says_what_it_is(folder: str) -> None:
     overlays = list_overlays(ROOT / folder)
     assert set(overlays) == {path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".yaml"}

@@ -39,6 +39,7 @@ def defaults_of(encoder: str) -> dict[str, Any]:
 def test_the_tests_below_miss_no_file() -> None:
     found = {f"recipes/{name}" for name in RECIPES} | {f"recipes/tasks/{name}" for name in TASKS}
     found |= {f"egs/{name}" for name in EGS}
+    found |= {f"recipes/benchmark_tasks/{name}" for name in load_tasks(ROOT / "recipes/benchmark_tasks")}
     listed = [*(ROOT / "recipes").rglob("*.y*ml"), *ROOT.glob("egs/*/conf/**/*.y*ml")]
     assert found == {path.relative_to(ROOT).with_suffix("").as_posix() for path in listed}
     assert set(RECIPES) >= {"asr", "blsp", "mtbi", "warm_start"}

@@ -136,7 +136,8 @@ def _list(argv: list[str]) -> int:
         if kind in (None, part.kind):
             table.add_row(part.kind, Text(part.name, "bold"), Text(part.summary), part.origin)
     here = _root()
-    for overlay, folder in (("recipe", here / "recipes"), ("task", here / "recipes" / "tasks")):
+    folders = {"recipes": "recipe", "recipes/tasks": "task", "recipes/benchmark_tasks": "task"}
+    for folder, overlay in ((here / path, what) for path, what in folders.items()):
         if kind in (None, overlay):
             for name, summary in list_overlays(folder).items():
                 table.add_row(overlay, Text(name, "bold"), Text(summary), str(folder.relative_to(here)))

@@ -1,8 +1,10 @@
 """Tasks and prompts as data: what the text LLM is asked about an utterance, and in which words.
 
 A task file names a task, its wordings for training and its held-out wordings; a held-out task has only the
-latter. Which wording an utterance gets is a function of its id, so every stage agrees without being told; so are
-the further utterances that a wording with `{speech2}` is about.
+latter. They are listed apart, or split from one list by a rule in the file: `held_out_wordings: {every: 3}` holds
+out the 3rd, 6th, 9th and so on, and wordings appended later move none of them. Which wording an utterance gets is a
+function of its id, so every stage agrees without being told; so are the further utterances that a wording with
+`{speech2}` is about.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from toolkit.errors import ConfigError, DataError, unknown_name
 from toolkit.types import Example
 
 TRANSCRIBE = "transcribe"
-_KEYS = {"name", "family", "held_out", "target", "choices", "wordings"}
+_KEYS = {"name", "family", "held_out", "target", "choices", "rule", "held_out_wordings", "wordings"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Task:
     """wordings that may be trained on"""
     testing: tuple[str, ...]
     """wordings that are never trained on"""
+    rule: str = ""
+    """the constraint that an answer must meet whatever it says, such as `one_word` or `max_words=12`; else empty"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,28 @@ def evaluation_requests(cuts: Seq[str], tasks: dict[str, Task]) -> list[Request]
     return requests
 
 
+def benchmark_requests(cuts: Seq[str], tasks: Mapping[str, Task], wordings: int) -> list[Request]:
+    """Ask each utterance every task in many wordings: up to `wordings` of each group, all of them where it is 0.
+
+    Which ones depends on the utterance and the task alone, so that all wordings are asked about equally often and
+    whoever asks more wordings, tasks or utterances asks the same ones among them.
+
+    Raises:
+        ConfigError: `wordings` is negative.
+    """
+    if wordings < 0:
+        raise ConfigError(f"a task is asked in 1 or more wordings, or in all of them (0), not in {wordings}")
+    requests = []
+    for cut in cuts:
+        for task in tasks.values():
+            rng = seeded("benchmark", cut, task.name)
+            groups = {"seen_wording": task.training, "held_out_wording": task.testing}
+            for group, asked in {"held_out_task": task.testing}.items() if task.held_out else groups.items():
+                shuffled = rng.sample(asked, len(asked))[: wordings or None]
+                requests += [_request(cut, task.name, group, wording, cuts) for wording in shuffled]
+    return requests
+
+
 def _request(cut: str, task: str, group: str, prompt: str, cuts: Seq[str]) -> Request:
     """Make a request; others of `cuts` are drawn for its further slots by the utterance's id and the prompt alone.
 
@@ -158,11 +184,15 @@ def _read(path: Path) -> Task:
         raise DataError(f"{path}: target is 'llm' or 'transcript', not {target!r}")
     if (target == "transcript") != (data["name"] == TRANSCRIBE):
         raise DataError(f"{path}: the task '{TRANSCRIBE}', and no other, has the transcript as its target")
-    training = tuple(data["wordings"].get("training") or ())
-    testing = tuple(data["wordings"].get("held_out") or ())
+    rule = data.get("rule", "")
+    if not isinstance(rule, str):
+        raise DataError(f"{path}: rule is a text such as one_word or max_words=12, not {rule!r}")
+    training, testing = _wordings(path, data, held_out)
     if held_out == bool(training) or not testing:
         raise DataError(f"{path}: a task has training and held-out wordings, a held-out task only the latter")
     for wording in (*training, *testing):
+        if not isinstance(wording, str):
+            raise DataError(f"{path}: a wording is a text, not {wording!r}: put it in quotation marks")
         try:
             count = check_prompt(wording)
         except DataError as error:
@@ -171,4 +201,22 @@ def _read(path: Path) -> Task:
             raise DataError(f"{path}: the transcript of one utterance is the target, and {wording!r} is about {count}")
     if both := set(training) & set(testing):
         raise DataError(f"{path}: a wording is both trained and held out: {sorted(both)[0]!r}")
-    return Task(data["name"], data["family"], held_out, target, tuple(data.get("choices") or ()), training, testing)
+    choices = tuple(data.get("choices") or ())
+    return Task(data["name"], data["family"], held_out, target, choices, training, testing, rule)
+
+
+def _wordings(path: Path, data: dict[str, Any], held_out: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the training and the held-out wordings, as they are listed or as the rule of the file splits them."""
+    wordings, rule = data["wordings"], data.get("held_out_wordings")
+    match wordings, rule:
+        case dict(), None:
+            return tuple(wordings.get("training") or ()), tuple(wordings.get("held_out") or ())
+        case list(), None if held_out:
+            return (), tuple(wordings)
+        case list(), {"every": int(step), **more} if not (held_out or more) and step > 1:
+            training = (wording for number, wording in enumerate(wordings, 1) if number % step)
+            return tuple(training), tuple(wordings[step - 1 :: step])
+    raise DataError(
+        f"{path}: wordings are {{training: [...], held_out: [...]}}; or one list, split by held_out_wordings: "
+        "{every: N} with N of 2 or more, which a held-out task has not"
+    )

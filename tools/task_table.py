@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""The table of recipes/benchmark_tasks/README.md, made from the task files.
+
+`python tools/task_table.py` writes it, `--check` fails if it is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from toolkit.data.tasks import Task, load_tasks  # noqa: E402
+
+FOLDER = ROOT / "recipes/benchmark_tasks"
+README = FOLDER / "README.md"
+BEGIN, END = "<!-- made by tools/task_table.py -->\n", "<!-- end of what is made -->\n"
+HEAD = ["family", "task", "trained", "training wordings", "held-out wordings", "answer"]
+
+
+def answer(task: Task) -> str:
+    """Say what is checked of an answer, or what it is compared with."""
+    if task.rule:
+        return f"rule `{task.rule}`"
+    if task.choices:
+        return f"one of {', '.join(task.choices)}"
+    return {"llm": "free", "transcript": "the transcript"}[task.target]
+
+
+def made() -> str:
+    """Make the table: by family, what is trained before what is not."""
+    tasks = sorted(load_tasks(FOLDER).values(), key=lambda task: (task.family, task.held_out, task.name))
+    rows: list[tuple[object, ...]] = []
+    for task in tasks:
+        trained = "no" if task.held_out else "yes"
+        rows.append((task.family, f"`{task.name}`", trained, len(task.training), len(task.testing), answer(task)))
+    rows.append(
+        (
+            "all",
+            f"{len(tasks)} tasks",
+            f"{sum(not task.held_out for task in tasks)} tasks",
+            sum(len(task.training) for task in tasks),
+            sum(len(task.testing) for task in tasks),
+            "",
+        )
+    )
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in [HEAD, ["---"] * len(HEAD), *rows])
+
+
+def renewed(page: str) -> str:
+    """Return a page with what is made in it made anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{made()}\n{END}{after}"
+
+
+def main() -> int:
+    """Write the table, or say whether it is stale."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is stale")
+    check = parser.parse_args().check
+    page = README.read_text()
+    new = renewed(page)
+    if check and new != page:
+        print(f"{README.relative_to(ROOT)} is stale: run python tools/task_table.py", file=sys.stderr)
+        return 1
+    if not check:
+        README.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
