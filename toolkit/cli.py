@@ -24,6 +24,7 @@ STAGES = {
     "train": "answers and frames -> a trained adapter (warm start or imitation)",
     "decode": "the trained model, and its controls, answer the test set",
     "score": "answers -> scores.json and report.html",
+    "bench": "wordings, held-out tasks, constraints, behaviour gap, knowledge -> BENCH.md",
 }
 TOOLS = {
     "list": "names of all parts, or of one kind; also recipes and tasks",

@@ -30,6 +30,9 @@ AT_LEAST: dict[str, int] = {
     "train.validate_every": 1,
     "train.validation_utterances": 0,
     "decode.batch_size": 1,
+    "bench.utterances": 0,
+    "bench.wordings": 0,
+    "bench.knowledge": 0,
 }
 MORE_THAN_0 = ("prepare.max_duration", "train.learning_rate")
 SHARES = ("train.warmup", "imitate.concatenated")

@@ -184,6 +184,24 @@ class ScoreConfig:
 
 
 @dataclass
+class BenchConfig:
+    """Checkpoint + cuts -> the generalisation benchmark, of `decode.split`."""
+
+    utterances: int = 24
+    """ask about N utterances of the split, spread over it; 0 asks about all"""
+    wordings: int = 0
+    """ask each utterance and task in N seen and N held-out wordings, drawn by its id; 0 asks all"""
+    systems: list[str] = field(default_factory=lambda: ["speech", "cascade", "deaf"])
+    """as for `decode`; the text LLM answers the true transcript, and another one, in any case"""
+    tasks: str = ""
+    """folder of the task files asked; empty means `imitate.tasks`"""
+    knowledge: int = 64
+    """questions in text alone that the trained model and the untouched LLM both answer; 0 leaves them out"""
+    rescore: bool = False
+    """score the answers that are there, and ask nothing"""
+
+
+@dataclass
 class Config:
     """Everything, for every stage."""
 
@@ -216,3 +234,4 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)

@@ -10,6 +10,7 @@ import yaml
 
 from toolkit.data.tasks import Task, benchmark_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
+from toolkit.rules import parse_rule
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recipes" / "benchmark_tasks"
@@ -80,6 +81,7 @@ def test_a_model_trained_with_one_folder_may_be_tested_with_the_other() -> None:
 
 def test_what_an_answer_must_be_is_said() -> None:
     assert [task.name for task in TASKS.values() if bool(task.rule) != (task.family == "format")] == []
+    assert all(parse_rule(task.rule) for task in TASKS.values() if task.rule)
     assert [task.name for task in TASKS.values() if task.target == "transcript"] == ["transcribe"]
     for task in TASKS.values():
         for wording in (*task.training, *task.testing) if task.choices else ():

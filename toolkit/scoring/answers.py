@@ -48,6 +48,8 @@ class Question:
     """the text LLM's own answer to the true transcript; for transcription the true transcript"""
     choices: tuple[str, ...] = ()
     """the allowed answers of a closed task"""
+    rule: str = ""
+    """what the answer must keep, such as `one_word`; empty is nothing"""
 
     @property
     def key(self) -> Key:
@@ -190,9 +192,10 @@ def _parse(row: Any, where: str) -> tuple[Question, Answer]:
         raise DataError(f"{where}: 'complete' must be true or false")
     if text("group") not in GROUPS:
         raise DataError(f"{where}: there is no group '{row['group']}'; there are {', '.join(GROUPS)}")
+    rule = text("rule") if row.get("rule") is not None else ""
     question = Question(
         id=text("id"), task=text("task"), prompt=text("prompt"), group=text("group"),
-        transcript=text("transcript"), reference=text("reference"), choices=tuple(choices),
+        transcript=text("transcript"), reference=text("reference"), choices=tuple(choices), rule=rule,
     )  # fmt: skip
     heard = text("heard") if row.get("heard") is not None else ""
     return question, Answer(text("hypothesis"), complete, heard)

@@ -6,20 +6,20 @@ all rows the fault rates. Rows are pooled per group of prompts, and per task wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Sequence as Seq
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from toolkit.scoring import metrics
-from toolkit.scoring.answers import GROUPS, Paired, Question, pair
+from toolkit.scoring.answers import Paired, pair
 from toolkit.scoring.bootstrap import Array, Estimate, Resampling, estimate
 from toolkit.scoring.detectors import DEFINITION as FAULTS
 from toolkit.scoring.detectors import DETECTORS
 from toolkit.scoring.examples import RULE, choose
 from toolkit.scoring.normalisation import Normaliser, normaliser
+from toolkit.scoring.pools import as_columns, ids_of, named, pools, rows_where
 from toolkit.scoring.provenance import commit, versions
 from toolkit.scoring.scorecard import ALL, Score, Scorecard
 
@@ -80,18 +80,18 @@ def score(
 
 
 def _word_error_rates(paired: Paired, chosen: Normaliser, resampling: Resampling) -> Iterator[Score]:
-    rows = _where(paired, lambda question: question.task == metrics.TRANSCRIPTION)
+    rows = rows_where(paired, lambda question: question.task == metrics.TRANSCRIPTION)
     questions = [paired.questions[row] for row in rows]
     for system, answers in paired.answers.items():
         if system == ZERO:
             continue  # another utterance's true transcript: its errors say nothing about any system
         counts = metrics.word_errors(questions, [answers[row].hypothesis for row in rows], chosen)
-        for group, task, pool in _pools(questions):
+        for group, task, pool in pools(questions):
             if task == ALL:
                 continue  # there is one such task
-            found = estimate(_ids(questions, pool), counts[pool], metrics.word_error_rate, resampling)
+            found = estimate(ids_of(questions, pool), counts[pool], metrics.word_error_rate, resampling)
             insertions, deletions, substitutions, words = map(int, counts[pool].sum(axis=0))
-            yield _score(
+            yield named(
                 "wer", system, group, task, found,
                 details={"insertions": insertions, "deletions": deletions, "substitutions": substitutions,
                          "words": words},
@@ -99,7 +99,7 @@ def _word_error_rates(paired: Paired, chosen: Normaliser, resampling: Resampling
 
 
 def _agreements(paired: Paired, resampling: Resampling) -> Iterator[Score]:
-    rows = _where(paired, lambda question: question.task != metrics.TRANSCRIPTION)
+    rows = rows_where(paired, lambda question: question.task != metrics.TRANSCRIPTION)
     questions = [paired.questions[row] for row in rows]
 
     def similar(system: str) -> Array:
@@ -108,21 +108,21 @@ def _agreements(paired: Paired, resampling: Resampling) -> Iterator[Score]:
     zero = similar(ZERO) if ZERO in paired.answers else None
     for system in paired.answers:
         values = similar(system)
-        for group, task, pool in _pools(questions):
+        for group, task, pool in pools(questions):
             details = {"similarity": float(values[pool].mean())}
             if zero is None:
-                utterances = len(set(_ids(questions, pool)))
+                utterances = len(set(ids_of(questions, pool)))
                 missing = Estimate(None, None, None, len(pool), utterances)
-                yield _score("agreement", system, group, task, missing, details, NO_ZERO)
+                yield named("agreement", system, group, task, missing, details, NO_ZERO)
                 continue
             columns = metrics.above_zero(values[pool], zero[pool])
-            found = estimate(_ids(questions, pool), columns, metrics.agreement, resampling)
+            found = estimate(ids_of(questions, pool), columns, metrics.agreement, resampling)
             details["similarity_zero"] = float(zero[pool].mean())
-            yield _score("agreement", system, group, task, found, details, NOT_DEPENDENT)
+            yield named("agreement", system, group, task, found, details, NOT_DEPENDENT)
 
 
 def _accuracies(paired: Paired, resampling: Resampling) -> Iterator[Score]:
-    rows = _where(paired, lambda question: question.task != metrics.TRANSCRIPTION and bool(question.choices))
+    rows = rows_where(paired, lambda question: question.task != metrics.TRANSCRIPTION and bool(question.choices))
     questions = [paired.questions[row] for row in rows]
     right = [metrics.parse_choice(question.reference, question.choices) for question in questions]
     for system, answers in paired.answers.items():
@@ -130,15 +130,15 @@ def _accuracies(paired: Paired, resampling: Resampling) -> Iterator[Score]:
             metrics.parse_choice(answers[row].hypothesis, question.choices)
             for row, question in zip(rows, questions, strict=True)
         ]
-        for group, task, pool in _pools(questions):
+        for group, task, pool in pools(questions):
             counted = [row for row in pool if right[row] is not None]
             hits = np.array([float(given[row] == right[row]) for row in counted])
-            found = estimate(_ids(questions, counted), _hits(hits), metrics.share, resampling)
+            found = estimate(ids_of(questions, counted), as_columns(hits), metrics.share, resampling)
             details = {
                 "unparsed": float(sum(given[row] is None for row in counted)),
                 "left_out": float(len(pool) - len(counted)),
             }
-            yield _score("accuracy", system, group, task, found, details, NO_CHOICE)
+            yield named("accuracy", system, group, task, found, details, NO_CHOICE)
 
 
 def _faults(paired: Paired, resampling: Resampling) -> Iterator[Score]:
@@ -146,44 +146,5 @@ def _faults(paired: Paired, resampling: Resampling) -> Iterator[Score]:
     for system, answers in paired.answers.items():
         for name, detect in DETECTORS.items():
             hits = np.array([float(detect(answer)) for answer in answers])
-            found = estimate(ids, _hits(hits), metrics.share, resampling)
-            yield _score(name, system, ALL, ALL, found, details={"count": float(hits.sum())})
-
-
-def _where(paired: Paired, wanted: Callable[[Question], bool]) -> list[int]:
-    return [row for row, question in enumerate(paired.questions) if wanted(question)]
-
-
-def _pools(questions: Seq[Question]) -> Iterator[tuple[str, str, list[int]]]:
-    """Yield (group, task, rows) for every group as a whole and then for each of its tasks."""
-    for group in GROUPS:
-        rows = [row for row, question in enumerate(questions) if question.group == group]
-        if not rows:
-            continue
-        yield group, ALL, rows
-        for task in sorted({questions[row].task for row in rows}):
-            yield group, task, [row for row in rows if questions[row].task == task]
-
-
-def _ids(questions: Seq[Question], rows: Seq[int]) -> list[str]:
-    return [questions[row].id for row in rows]
-
-
-def _hits(hits: Array) -> Array:
-    return np.stack([hits, np.ones(len(hits))], axis=1)
-
-
-def _score(
-    metric: str,
-    system: str,
-    group: str,
-    task: str,
-    found: Estimate,
-    details: dict[str, float],
-    unmeasurable: str = "",
-) -> Score:
-    """Name an estimate; `unmeasurable` says why, should there be no value."""
-    return Score(
-        metric, system, group, task, found.value, found.low, found.high, found.n, found.utterances,
-        details=details, note=unmeasurable if found.value is None else found.note,
-    )  # fmt: skip
+            found = estimate(ids, as_columns(hits), metrics.share, resampling)
+            yield named(name, system, ALL, ALL, found, details={"count": float(hits.sum())})

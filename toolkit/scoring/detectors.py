@@ -1,4 +1,4 @@
-"""Detectors of broken answers: empty, looping, or cut at the length limit.
+"""Detectors of broken answers: empty, looping, cut at the length limit; in the benchmark refusing and over-long too.
 
 They judge no content; they tell why a score is low, and they should be near the text LLM's own rates.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from toolkit.scoring.answers import Answer
+from toolkit.scoring.answers import Answer, Question
 from toolkit.scoring.normalisation import basic
+from toolkit.scoring.refusals import DEFINITION as REFUSALS
+from toolkit.scoring.refusals import refuses
 
 LONGEST = 8
 """words in the longest repeated piece that is looked for"""
@@ -18,6 +20,12 @@ DEFINITION = (
     "In percent of all answers: empty (nothing but white space); loops (a word "
     f"{WORD_TIMES} times in a row, or a piece of 2 to {LONGEST} words {PIECE_TIMES} times in a row); "
     "cut off (stopped at the length limit)."
+)
+OVER_LONG_TIMES, OVER_LONG_WORDS = 3, 20
+"""an answer is over-long with more than so many times the words of its reference, and more than so many words"""
+MORE_FAULTS = (
+    f"Of the benchmark also: {REFUSALS}; over-long (more than {OVER_LONG_TIMES} times the words of the reference, and "
+    f"more than {OVER_LONG_WORDS})."
 )
 
 
@@ -45,4 +53,17 @@ def is_cut_off(answer: Answer) -> bool:
     return not answer.complete
 
 
+def is_refusal(question: Question, answer: Answer) -> bool:
+    """Say whether the answer declines to answer."""
+    return refuses(answer.hypothesis, question.transcript)
+
+
+def is_over_long(question: Question, answer: Answer) -> bool:
+    """Say whether the answer is far longer than it should be."""
+    words, wanted = (len(basic(text).split()) for text in (answer.hypothesis, question.reference))
+    return words > OVER_LONG_WORDS and words > OVER_LONG_TIMES * wanted
+
+
 DETECTORS: dict[str, Callable[[Answer], bool]] = {"empty": is_empty, "loops": is_loop, "cut_off": is_cut_off}
+OF_QUESTION: dict[str, Callable[[Question, Answer], bool]] = {"refusals": is_refusal, "over_long": is_over_long}
+"""what the benchmark also looks for, and plain scoring does not: its tables are older"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import ClassVar
 
 NOTHING = "–"
 
@@ -10,6 +12,8 @@ NOTHING = "–"
 @dataclass(frozen=True)
 class Cell:
     """One figure, rounded as it is shown; None where there is none to show."""
+
+    decimals: ClassVar[int] = 1
 
     value: float | None
     low: float | None = None
@@ -31,6 +35,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class FineCell(Cell):
+    """A figure of a scale so small that it is shown with more decimals."""
+
+    decimals: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
 class Column:
     """What stands at the head of a column."""
 
@@ -42,6 +53,9 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Figures by system (rows) and by what they measure (columns)."""
+
+    corner: ClassVar[str] = "system"
+    """what a row is"""
 
     title: str
     columns: tuple[Column, ...]
@@ -64,16 +78,47 @@ class Table:
         return [f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items()]
 
 
+@dataclass(frozen=True)
+class TaskTable(Table):
+    """Figures by task (rows) and by what they measure (columns)."""
+
+    corner: ClassVar[str] = "task"
+
+
+@dataclass(frozen=True)
+class MeasureTable(Table):
+    """Figures by what they measure (rows) and by system (columns)."""
+
+    corner: ClassVar[str] = "measure"
+
+
+def turned(table: Table) -> MeasureTable:
+    """Turn a table of many measures about, so that it fits a terminal."""
+    rows = tuple(
+        (column.title, tuple(cells[number] for _, cells in table.rows)) for number, column in enumerate(table.columns)
+    )
+    return MeasureTable(table.title, headed([name for name, _ in table.rows], [cells for _, cells in rows]), rows)
+
+
+def headed(titles: Seq[str], rows: Seq[Seq[Cell]]) -> tuple[Column, ...]:
+    """Make the heads of columns; what all cells of one count stands at its head."""
+    heads = []
+    for number, title in enumerate(titles):
+        counts = {line[number].count for line in rows if line[number].count}
+        heads.append(Column(title, counts.pop() if len(counts) == 1 else ""))
+    return tuple(heads)
+
+
 def figure(cell: Cell, column: Column) -> str:
     """Write a cell: `12.3 [10.1, 14.5]`, and what is particular to it in parentheses."""
     remarks = [cell.extra] if cell.extra else []
     if cell.count and not column.count:
         remarks.append(cell.count)
-    interval = "" if cell.low is None or cell.high is None else f" [{number(cell.low)}, {number(cell.high)}]"
-    value = NOTHING if cell.value is None else number(cell.value)
+    low, value, high = (NOTHING if x is None else number(x, cell.decimals) for x in (cell.low, cell.value, cell.high))
+    interval = "" if NOTHING in (low, high) else f" [{low}, {high}]"
     return value + interval + (f" ({'; '.join(remarks)})" if remarks else "")
 
 
-def number(value: float) -> str:
-    """Write counts as they are and all else with one decimal, to which figures are rounded."""
-    return str(value) if isinstance(value, int) else f"{value:.1f}"
+def number(value: float, decimals: int) -> str:
+    """Write counts as they are and all else with the decimals to which figures are rounded."""
+    return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"

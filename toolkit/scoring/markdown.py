@@ -22,6 +22,7 @@ CAPTION = (
 )
 HEADINGS = {
     "wer": "Word error rate", "normaliser": "Normaliser", "agreement": "Agreement", "accuracy": "Accuracy",
+    "wordings": "Over wordings", "constraints": "Constraints", "gap": "Behaviour gap", "knowledge": "Knowledge kept",
     "faults": "Faults", "interval": "Intervals", "examples": "Examples",
 }  # fmt: skip
 
@@ -60,16 +61,16 @@ def read_results(path: Path) -> Results:
 def render_markdown(results: Results) -> str:
     """Draw the page."""
     main, *others = results.tables
-    lines = ["# Results", "", CAPTION, "", *_draw(main), ""]
+    lines = ["# Results", "", CAPTION, "", *draw_table(main), ""]
     for table in others:
-        lines += [f"## {table.title}", "", *_draw(table), ""]
+        lines += [f"## {table.title}", "", *draw_table(table), ""]
     if results.examples:
         lines += ["## Worked examples", ""]
     for position, shown in enumerate(results.examples, start=1):
         lines += [*_draw_example(position, shown), ""]
     lines += ["## Definitions", ""]
     lines += [f"* **{title}.** {text}" for title, text in defined(results)]
-    lines += ["", "## Made with", "", *_made_with(results), ""]
+    lines += ["", "## Made with", "", *made_with(results), ""]
     return "\n".join(lines)
 
 
@@ -78,7 +79,7 @@ def defined(results: Results) -> list[tuple[str, str]]:
     return [(title, results.definitions[name]) for name, title in HEADINGS.items() if name in results.definitions]
 
 
-def _made_with(results: Results) -> Iterator[str]:
+def made_with(results: Results) -> Iterator[str]:
     """Say which versions, commit and seed each experiment's scores come from; like ones share a line."""
     alike: dict[str, list[str]] = {}
     for name, made in results.experiments.items():
@@ -91,9 +92,10 @@ def _made_with(results: Results) -> Iterator[str]:
         yield f"* **{', '.join(names)}**: {line}"
 
 
-def _draw(table: Table) -> Iterator[str]:
+def draw_table(table: Table) -> Iterator[str]:
+    """Yield the lines of one table, with its notes under it."""
     heads = [escape(column.title) + (f"<br>{column.count}" if column.count else "") for column in table.columns]
-    yield _line(["system", *heads])
+    yield _line([table.corner, *heads])
     yield _line(["---", *("---:" for _ in heads)])
     for name, cells in table.rows:
         figures = (figure(cell, column) for cell, column in zip(cells, table.columns, strict=True))

@@ -78,7 +78,7 @@ def _table(table: Table) -> str:
         rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{line}</tr>')
     notes = "".join(f'<p class="note">{NOTHING} {html.escape(note)}</p>' for note in table.notes)
     return (
-        f'<div class="wide"><table><thead><tr><th scope="col">system</th>{heads}</tr></thead>'
+        f'<div class="wide"><table><thead><tr><th scope="col">{table.corner}</th>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>{notes}"
     )
 

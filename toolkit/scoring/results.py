@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.errors import DataError
 from toolkit.scoring.answers import GROUPS
 from toolkit.scoring.detectors import DETECTORS
-from toolkit.scoring.layout import Cell, Column, Table
+from toolkit.scoring.layout import Cell, Table, headed
 from toolkit.scoring.metrics import TRANSCRIPTION
 from toolkit.scoring.scorecard import ALL, Score, Scorecard, WorkedExample
 
@@ -130,13 +130,8 @@ def _table(title: str, rows: Seq[_Row], columns: Mapping[str, Callable[[Scorecar
     cells = [
         [Cell(None) if row.card is None else make(row.card, row.system) for make in columns.values()] for row in rows
     ]
-    heads = []
-    for number, name in enumerate(columns):
-        counts = {line[number].count for line in cells if line[number].count}
-        same = counts.pop() if len(counts) == 1 else ""
-        heads.append(Column(name, same))
     filled = tuple((row.title, tuple(line)) for row, line in zip(rows, cells, strict=True))
-    return Table(title, tuple(heads), filled)
+    return Table(title, headed(list(columns), cells), filled)
 
 
 def _figure(metric: str, group: str, task: str) -> Callable[[Scorecard, str], Cell]:

@@ -22,7 +22,7 @@ class Score:
     """One number, what it is of, and how sure it is."""
 
     metric: str
-    """`wer`, `agreement`, `accuracy`, `empty`, `loops` or `cut_off`"""
+    """`wer`, `agreement`, `accuracy`, `empty`, `loops` or `cut_off`; those of the benchmark are in its definitions"""
     system: str
     group: str
     task: str
@@ -38,6 +38,8 @@ class Score:
     details: dict[str, float] = field(default_factory=dict)
     """what the number is made of, such as the substitutions"""
     note: str = ""
+    wording: str = ""
+    """the prompt, of a score of one wording or of the worst one"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ class Scorecard:
 
     def write(self, path: Path) -> None:
         """Write as JSON, by a temporary name."""
-        write_text(path, json.dumps(_rounded(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        plain = _rounded(asdict(self))
+        for score in plain["scores"]:
+            if not score["wording"]:
+                del score["wording"]
+        write_text(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_scorecard(path: Path) -> Scorecard:

@@ -32,7 +32,7 @@ def draw_example(shown: Shown) -> RichTable:
 def draw(table: Table) -> RichTable:
     """Draw one table; the interval stands dimmed under its value, so that five columns fit a terminal."""
     drawn = RichTable(title=table.title, box=SIMPLE_HEAD, caption="\n".join(table.notes) or None, title_justify="left")
-    drawn.add_column("system")
+    drawn.add_column(table.corner)
     for column in table.columns:
         head = Text(column.title.replace(", ", ",\n"))
         if column.count:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence as Seq
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.config import Config
@@ -20,7 +20,7 @@ from toolkit.data.cuts import read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import deciding, fingerprint
 from toolkit.data.samples import SampleStore
-from toolkit.data.tasks import Request, evaluation_requests, load_tasks
+from toolkit.data.tasks import Request, Task, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
@@ -31,70 +31,119 @@ from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, 
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import language_code, recognise
 from toolkit.training.checkpoint import load_checkpoint, trainable_state
-from toolkit.types import Batch, Example, SpeechSegment
+from toolkit.types import Batch, Example, Plan, Sequence, SpeechSegment
 
 SYSTEMS = ("speech", "deaf", "cascade")
 HEARERS = ("model", "recogniser")
 _MADE_BY = "made_by.json"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What every system is asked, about what, and where the answers go."""
+
+    split: str
+    folder: Path
+    systems: Seq[str]
+    examples: dict[str, Example]
+    tasks: dict[str, Task]
+    requests: Seq[Request]
+    about: str = ""
+    """what the answers in the folder depend on beside the model"""
+
+    @property
+    def itself(self) -> dict[str, str]:
+        """Pair every utterance with itself."""
+        return {name: name for name in self.examples}
+
+    @property
+    def other(self) -> dict[str, str]:
+        """Pair every utterance with another one; empty where there is none."""
+        return other_of(list(self.examples))
+
+
 def run(config: Config) -> list[Path]:
     """Answer the split with every system asked for. Returns the files written."""
-    for system in config.decode.systems:
-        if system not in SYSTEMS:
-            raise ConfigError(f"decode.systems holds '{system}'; there are: {', '.join(SYSTEMS)}")
-    if config.decode.hears not in HEARERS:
-        raise ConfigError(f"decode.hears is one of {', '.join(HEARERS)}, not '{config.decode.hears}'")
-    config = as_trained(config)
-    recognised = config.decode.hears == "recogniser"
-    if recognised or "cascade" in config.decode.systems:
-        language_code(config.decode.language)  # known before hours of decoding
-        _check_recogniser(config)
-    model = None if recognised else trained_model(config)
+    config = checked(config, config.decode.systems, "decode.systems")
+    model = hearing_model(config)
     llm = text_llm(config, model.decoder if model else None)
     split = config.decode.split
     examples = asked_examples(config, split)
     tasks = load_tasks(Path(config.imitate.tasks))
     requests = evaluation_requests(list(examples), tasks)
-    text = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
-    itself, other = {name: name for name in examples}, other_of(list(examples))
+    folder = hypotheses_path(config, split, "speech").parent
+    asked = Asked(split, folder, config.decode.systems, examples, tasks, requests)
+    return answer_all(config, asked, model, llm, mark_of(config, model, llm))
+
+
+def checked(config: Config, systems: Seq[str], key: str) -> Config:
+    """Return the configuration as trained.
+
+    Raises:
+        ConfigError: a system of the option `key`, or who hears, is none that there is; or nobody can recognise.
+    """
+    for system in systems:
+        if system not in SYSTEMS:
+            raise ConfigError(f"{key} holds '{system}'; there are: {', '.join(SYSTEMS)}")
+    if config.decode.hears not in HEARERS:
+        raise ConfigError(f"decode.hears is one of {', '.join(HEARERS)}, not '{config.decode.hears}'")
+    config = as_trained(config)
+    if config.decode.hears == "recogniser" or "cascade" in systems:
+        language_code(config.decode.language)  # known before hours of decoding
+        _check_recogniser(config, key)
+    return config
+
+
+def hearing_model(config: Config) -> SpeechLLM | None:
+    """Build the trained model; None where a recogniser hears in its place."""
+    return None if config.decode.hears == "recogniser" else trained_model(config)
+
+
+def answer_all(config: Config, asked: Asked, model: SpeechLLM | None, llm: TextLLM, mark: str) -> list[Path]:
+    """Answer with every system, beside the text LLM's stored answers. Returns the files written."""
+    text = AnswerStore(answers_folder(config, asked.split, llm.key), llm.max_new_tokens)
     # The references come first: without them hours of decoding would be for nothing.
-    true = transcripts(examples)
-    truths = [_known(text, Question.of(r, true)) for r in requests]
-    answers: dict[str, tuple[list[Answer], dict[str, str]]] = {"text": (truths, itself)}
-    if other:
-        wrong = transcripts(examples, other)
-        answers["other"] = ([_known(text, Question.of(r, wrong)) for r in requests], other)
-    mark = _mark(config, model, llm)
-    _clear_others(hypotheses_path(config, split, "speech").parent, mark)
-    for system in config.decode.systems:
-        heard = other if system == "deaf" else itself
+    truths = text_answers(text, asked)
+    answers: dict[str, tuple[list[Answer], dict[str, str]]] = {"text": (truths, asked.itself)}
+    if asked.other:
+        answers["other"] = text_answers(text, asked, asked.other), asked.other
+    _clear_others(asked.folder, mark + asked.about)
+    for system in asked.systems:
+        heard = asked.other if system == "deaf" else asked.itself
         if not heard:
             say("decode: one utterance alone has no other to be deaf with; left out")
         elif system == "cascade" or model is None:
-            answers[system] = (_cascade(config, llm, text, requests, examples, heard, system), heard)
+            answers[system] = (_cascade(config, llm, text, asked, heard, system), heard)
         else:
-            answers[system] = (_listen(config, model, llm, requests, examples, heard, mark, system), heard)
+            answers[system] = (_listen(config, model, llm, asked, heard, mark, system), heard)
     written = []
     for system, (given, heard) in answers.items():
         rows = [
-            Row.of(request, request.example(examples), tasks[request.task], truth, answer, heard[request.cut])
-            for request, truth, answer in zip(requests, truths, given, strict=True)
+            Row.of(
+                request, request.example(asked.examples), asked.tasks[request.task], truth, answer, heard[request.cut]
+            )
+            for request, truth, answer in zip(asked.requests, truths, given, strict=True)
         ]
-        written.append(hypotheses_path(config, split, system))
+        written.append(asked.folder / f"{system}.jsonl")
         write_rows(written[-1], rows)
     return written
 
 
-def _check_recogniser(config: Config) -> None:
+def text_answers(store: AnswerStore, asked: Asked, heard: dict[str, str] | None = None) -> list[Answer]:
+    """Return the text LLM's stored answers to the true transcripts, or to those of what is heard in their place."""
+    texts = transcripts(asked.examples, heard)
+    return [_known(store, Question.of(request, texts)) for request in asked.requests]
+
+
+def _check_recogniser(config: Config, key: str) -> None:
     if not config.decode.recogniser and config.encoder["name"] != "whisper":
         raise ConfigError(
             f"encoder '{config.encoder['name']}' recognises nothing for the cascade: name a Whisper in "
-            "decode.recogniser, or have none (decode.systems without cascade, decode.hears=model)"
+            f"decode.recogniser, or have none ({key} without cascade, decode.hears=model)"
         )
 
 
-def _mark(config: Config, model: SpeechLLM | None, llm: TextLLM) -> str:
+def mark_of(config: Config, model: SpeechLLM | None, llm: TextLLM) -> str:
     """Digest all that decides the answers to speech."""
     if model is None:
         return fingerprint({"llm": llm.key, "recogniser": _recogniser(config), "language": config.decode.language})
@@ -120,66 +169,69 @@ def trained_model(config: Config, folder: Path | None = None) -> SpeechLLM:
 
 
 def _listen(
-    config: Config,
-    model: SpeechLLM,
-    llm: TextLLM,
-    requests: Seq[Request],
-    examples: dict[str, Example],
-    heard: dict[str, str],
-    mark: str,
-    system: str,
+    config: Config, model: SpeechLLM, llm: TextLLM, asked: Asked, heard: dict[str, str], mark: str, system: str
 ) -> list[Answer]:
     """Answer from speech; what this very checkpoint has answered before is not asked again."""
-    split = config.decode.split
-    speech = speech_of(config, model.encoder, split)
-    durations = {name: examples[heard[name]].duration for name in examples}
-    questions = [Question.of(r, heard, durations) for r in requests]
-    store = AnswerStore(hypotheses_path(config, split, "").parent / f"answers-{mark}", llm.max_new_tokens)
+    speech = speech_of(config, model.encoder, asked.split)
+    questions = spoken_questions(asked, heard)
+    folder = hypotheses_path(config, asked.split, "").parent / f"answers-{mark}"
+    store = AnswerStore(folder, llm.max_new_tokens)
 
     def generate(batch: Seq[Question]) -> list[Answer]:
         return answer_speech(model, llm, batch, speech)
 
-    fill(store, questions, generate, config.decode.batch_size, f"decode {split} by {system}")
+    fill(store, questions, generate, config.decode.batch_size, f"decode {asked.split} by {system}")
     return [_known(store, question) for question in questions]
+
+
+def spoken_questions(asked: Asked, heard: dict[str, str]) -> list[Question]:
+    """Return what is asked about the speech of what is heard."""
+    durations = {name: asked.examples[heard[name]].duration for name in asked.examples}
+    return [Question.of(request, heard, durations) for request in asked.requests]
 
 
 def answer_speech(
     model: SpeechLLM, llm: TextLLM, questions: Seq[Question], speech: FrameCache | SampleStore
 ) -> list[Answer]:
     """Answer questions about utterances whose frames are cached, or made of their audio now."""
-    audio, frames = audio_and_frames(speech, [name for q in questions for name, _ in q.said])
-    batch = Batch(
-        ids=tuple(q.text for q in questions),
-        sequences=tuple(
-            llm.tokenizer.question(q.prompt, *((SpeechSegment(0.0, duration),) for _, duration in q.said))
-            for q in questions
-        ),
-        audio=audio,
-        frames=frames,
-        recordings=numbered([len(q.said) for q in questions]),
-    )
+    batch = spoken_batch(speech, questions, [llm.tokenizer.question(q.prompt, *spoken_plans(q)) for q in questions])
     tokens = model.generate(batch.to(best_device()), llm.options)
     return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
 
 
+def spoken_plans(question: Question) -> list[Plan]:
+    """Return what stands for each slot of a question about speech: the whole utterance."""
+    return [(SpeechSegment(0.0, duration),) for _, duration in question.said]
+
+
+def spoken_batch(speech: FrameCache | SampleStore, questions: Seq[Question], sequences: Seq[Sequence]) -> Batch:
+    """Put questions about speech, as tokens and spans, together with what is heard."""
+    audio, frames = audio_and_frames(speech, [name for q in questions for name, _ in q.said])
+    return Batch(
+        ids=tuple(q.text for q in questions),
+        sequences=tuple(sequences),
+        audio=audio,
+        frames=frames,
+        recordings=numbered([len(q.said) for q in questions]),
+    )
+
+
 def _cascade(
-    config: Config,
-    llm: TextLLM,
-    store: AnswerStore,
-    requests: Seq[Request],
-    examples: dict[str, Example],
-    heard: dict[str, str],
-    system: str,
+    config: Config, llm: TextLLM, store: AnswerStore, asked: Asked, heard: dict[str, str], system: str
 ) -> list[Answer]:
-    """Answer Whisper's own transcripts of what is heard; the transcripts are made once a split."""
-    split = config.decode.split
-    cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, split))}
-    folder = Path(config.data_dir) / split
-    said = recognise([cuts[name] for name in examples], _recogniser(config), folder, config.decode.language)
-    questions = [Question.of(r, {name: said[heard[name]] for name in examples}) for r in requests]
-    title = f"answer {split} by cascade" + ("" if system == "cascade" else f" for {system}")
+    """Answer Whisper's own transcripts of what is heard."""
+    questions = recognised_questions(config, asked, heard)
+    title = f"answer {asked.split} by cascade" + ("" if system == "cascade" else f" for {system}")
     fill(store, questions, llm.answer, config.imitate.batch_size, title)
     return [_known(store, question) for question in questions]
+
+
+def recognised_questions(config: Config, asked: Asked, heard: dict[str, str]) -> list[Question]:
+    """Return what is asked about Whisper's own transcripts of what is heard; they are made once a split."""
+    cuts = {cut.id: cut for cut in read_cuts(cuts_path(config, asked.split))}
+    folder = Path(config.data_dir) / asked.split
+    said = recognise([cuts[name] for name in asked.examples], _recogniser(config), folder, config.decode.language)
+    return [Question.of(r, {name: said[heard[name]] for name in asked.examples}) for r in asked.requests]
 
 
 def _clear_others(folder: Path, mark: str) -> None:

@@ -34,6 +34,8 @@ class Row:
     choices: tuple[str, ...]
     others: tuple[str, ...] = ()
     """the further utterances that the prompt is about"""
+    rule: str = ""
+    """what the answer must keep, such as `one_word`"""
 
     @classmethod
     def of(cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str) -> Row:
@@ -42,12 +44,12 @@ class Row:
         reference = example.transcript if task.target == "transcript" else truth.text
         return cls(
             request.cut, request.task, request.group, request.prompt, answer.text, reference,
-            said, answer.complete, heard, task.choices, request.others,
+            said, answer.complete, heard, task.choices, request.others, task.rule,
         )  # fmt: skip
 
     def line(self) -> str:
-        """Return the row as a line of JSON, without `others` where there are none."""
-        row = {key: value for key, value in asdict(self).items() if key != "others" or value}
+        """Return the row as a line of JSON, without `others` and `rule` where there are none."""
+        row = {key: value for key, value in asdict(self).items() if key not in ("others", "rule") or value}
         return json.dumps(row, ensure_ascii=False) + "\n"
 
 

@@ -42,15 +42,19 @@ class TextLLM:
     max_new_tokens: int
 
     def answer(self, questions: Seq[Question]) -> list[Answer]:
-        """Answer a batch of questions."""
+        """Answer a batch of questions as the frozen text LLM."""
+        with self.decoder.as_text_llm():
+            return self.answer_as_trained(questions)
+
+    def answer_as_trained(self, questions: Seq[Question]) -> list[Answer]:
+        """Answer a batch of questions in text, with all that is trained of the decoder having its say."""
         sequences = [
             self.tokenizer.question(q.prompt, *((TextSegment(text),) for text, _ in q.said)) for q in questions
         ]
         device = next(self.decoder.parameters()).device
         rows = splice(sequences, [], self.decoder.embed, device)
         embeddings, prefixes = [row.embeddings for row in rows], [row.prefix for row in rows]
-        with self.decoder.as_text_llm():
-            tokens = self.decoder.generate(embeddings, self.options, prefixes)
+        tokens = self.decoder.generate(embeddings, self.options, prefixes)
         return [Answer(self.tokenizer.decode(t), len(t) < self.max_new_tokens) for t in tokens]
 
     @property

@@ -34,6 +34,11 @@ def hypotheses_path(config: Config, split: str, system: str) -> Path:
     return Path(require(config.exp_dir, "exp_dir")) / "decode" / split / f"{system}.jsonl"
 
 
+def benchmark_folder(config: Config, split: str) -> Path:
+    """Return the folder of the raw answers of this experiment's benchmark."""
+    return Path(require(config.exp_dir, "exp_dir")) / "bench" / split
+
+
 def checkpoint_folder(config: Config) -> Path:
     """Return the folder of the trained weights."""
     return Path(require(config.exp_dir, "exp_dir")) / "checkpoint"

@@ -16,6 +16,7 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.scoring.bootstrap import Resampling
 from toolkit.scoring.compute import score
 from toolkit.scoring.markdown import write_results
+from toolkit.scoring.normalisation import normaliser
 from toolkit.scoring.report import write_report
 from toolkit.scoring.results import Results, tabulate
 from toolkit.scoring.scorecard import FILE, Scorecard, read_scorecard
@@ -36,14 +37,13 @@ def run(config: Config) -> Path:
     """
     exp_dir, split = Path(require(config.exp_dir, "exp_dir")), config.decode.split
     files = find_answers(hypotheses_path(config, split, "speech").parent)
-    if config.score.bootstrap < 0 or config.score.examples < 0:
-        raise ConfigError("score.bootstrap and score.examples must not be negative")
+    check_scoring(config)
     card = score(
         files,
         normaliser_name=config.score.normaliser,
         resampling=Resampling(config.score.bootstrap),
         examples=REPORT_FACTOR * config.score.examples,
-        metadata=_metadata(as_trained(config), files),
+        metadata=about_experiment(as_trained(config), files),
     )
     path = exp_dir / FILE
     card.write(path)
@@ -51,6 +51,17 @@ def run(config: Config) -> Path:
     say(f"score: {path}")
     say(f"report, with training curves: {page}")
     return path
+
+
+def check_scoring(config: Config) -> None:
+    """Look at the options of scoring.
+
+    Raises:
+        ConfigError: a number is negative, or there is no such normaliser.
+    """
+    if config.score.bootstrap < 0 or config.score.examples < 0:
+        raise ConfigError("score.bootstrap and score.examples must not be negative")
+    normaliser(config.score.normaliser)
 
 
 def table(exp_dirs: Seq[Path], out: Path, examples: int = 3) -> Results:
@@ -73,15 +84,15 @@ def summary(exp_dirs: Seq[Path], examples: int = 3) -> Group:
     return terminal_summary(tabulate(_load(exp_dirs), examples))
 
 
-def find_answers(folder: Path) -> dict[str, Path]:
-    """Find the answer files of the systems that were run: system -> file.
+def find_answers(folder: Path, stage: str = "decode") -> dict[str, Path]:
+    """Find the answer files of the systems that `stage` has run: system -> file.
 
     Raises:
         DataError: there are no answers to the speech.
     """
     found = {system: folder / f"{system}.jsonl" for system in SYSTEMS if (folder / f"{system}.jsonl").is_file()}
     if "speech" not in found:
-        raise DataError(f"there are no answers to score in {folder}: run `toolkit decode` first")
+        raise DataError(f"there are no answers to score in {folder}: run `toolkit {stage}` first")
     return found
 
 
@@ -95,7 +106,7 @@ def _load(exp_dirs: Seq[Path]) -> dict[str, Scorecard]:
     return cards
 
 
-def _metadata(config: Config, files: dict[str, Path]) -> dict[str, Any]:
+def about_experiment(config: Config, files: dict[str, Path]) -> dict[str, Any]:
     """Tell which experiment the scores are of."""
     recognised = config.decode.hears == "recogniser"
     kinds = ("encoder", "decoder") if recognised else KINDS

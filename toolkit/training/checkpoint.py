@@ -53,6 +53,18 @@ def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None
         temporary.unlink(missing_ok=True)
 
 
+def weights_path(folder: Path) -> Path:
+    """Return the file of a checkpoint's weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint in {folder}: {WEIGHTS} is missing. Train first, or mend the path.")
+    return path
+
+
 def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
     """Load what was trained into `model`, as it was built.
 
@@ -63,9 +75,7 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
         CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, its encoder was
             trained in another way, or its tensors do not fit.
     """
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise CheckpointError(f"no checkpoint in {folder}: {WEIGHTS} is missing. Train first, or mend the path.")
+    path = weights_path(folder)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
