@@ -40,10 +40,11 @@ MAY_IMPORT = {
     "scoring": "errors rules",
     "stages": "assets config data errors interfaces models rules schema scoring training types",
     "sweep": "config errors models scoring stages training types",
+    "suites": "config data errors interfaces scoring stages training",
     "testing": "decoders encoders errors interfaces registry types",
     "templates": "decoders errors interfaces interleavers types",
     "new": "errors listing plugins",
-    "cli": "assets config errors interfaces interleavers listing new plugins registry stages sweep testing",
+    "cli": "assets config errors interfaces interleavers listing new plugins registry stages suites sweep testing",
     "__main__": "cli",
 }
 """part of toolkit/ -> the other parts, or single files of them, that it may import"""
@@ -60,8 +61,8 @@ PLUGIN_TESTS_MAY_IMPORT = "errors interfaces registry testing types"
 
 DOORS = {
     "torch": "types interfaces adapters/* decoders/* encoders/* losses/* assets/gguf data/* models/* "
-    "training/* stages/* sweep/cost templates/* testing/*",
-    "numpy": "assets/* data/* scoring/*",
+    "training/* stages/* suites/asking sweep/cost templates/* testing/*",
+    "numpy": "assets/* data/* scoring/* suites/scores",
     "transformers": "decoders/* encoders/* assets/gguf data/tokenization scoring/normalisation "
     "stages/adopt stages/recognise testing/*",
     "tokenizers": "assets/gguf testing/*",
@@ -73,7 +74,7 @@ DOORS = {
     "omegaconf": "cli config registry schema testing/check",
     "yaml": "config data/tasks sweep/plan",
     "safetensors": "assets/* data/features data/units testing/* training/checkpoint",
-    "rich": "assets/command cli scoring/terminal stages/* sweep/*",
+    "rich": "assets/command cli scoring/terminal stages/* suites/* sweep/*",
     "torchmetrics": "scoring/metrics",
     "jiwer": "scoring/metrics",
     "sacrebleu": "scoring/metrics",
@@ -81,6 +82,8 @@ DOORS = {
     "pocketsphinx": "data/forced_alignment",
     "scipy": "data/audio",
     "soundfile": "data/audio",
+    "pyarrow": "suites/tables",
+    "langdetect": "suites/rules",
 }
 """third-party package -> the files that may import it"""
 

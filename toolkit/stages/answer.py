@@ -1,21 +1,25 @@
-"""Answer: a trained model answers one recording, or several in a conversation, from the shell."""
+"""Answer: a trained model answers one recording, or several in a conversation; from the shell, or many at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from toolkit.config import load_config
+from toolkit.data.answers import Answer
 from toolkit.data.audio import load_audio
+from toolkit.data.batches import numbered
 from toolkit.data.tokenization import check_recordings
 from toolkit.errors import DataError
 from toolkit.interfaces import Encoder, TokenAdapter
 from toolkit.models.build import best_device
+from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.decode import trained_model
-from toolkit.stages.imitate import text_llm
+from toolkit.stages.imitate import TextLLM, text_llm
 from toolkit.stages.paths import CONFIG
 from toolkit.stages.progress import say
 from toolkit.types import Batch, Padded, SpeechSegment, Turn
@@ -39,25 +43,60 @@ def answer(exp_dir: Path, audio: Path, prompt: str, others: Seq[Path] = (), hist
     """
     files, turns = (audio, *others), tuple(Turn(asked, answered) for asked, answered in history)
     check_recordings(len(files), prompt, turns)
+    model, llm = trained_in(exp_dir)
+    asked = Asked(prompt, tuple(_load(path, model.encoder) for path in files), turns)
+    if isinstance(model.adapter, TokenAdapter):
+        for path, tokens in zip(files, _heard(model.adapter, model.frames(_batch(model, llm, [asked]))), strict=True):
+            say(f"heard in {path.name}: {llm.tokenizer.decode(tokens)}")
+    return respond(model, llm, [asked])[0].text
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, its recordings as samples (n,) at the encoder's rate, and the turns before it."""
+
+    prompt: str
+    recordings: tuple[Tensor, ...]
+    history: tuple[Turn, ...] = ()
+
+
+def trained_in(exp_dir: Path) -> tuple[SpeechLLM, TextLLM]:
+    """Build the model trained in `exp_dir` as its checkpoint says, and the text side of its decoder.
+
+    Raises:
+        DataError: there is none.
+    """
     path = exp_dir / "checkpoint" / CONFIG
     if not path.exists():
         raise DataError(f"no trained model in {exp_dir}: {path} is missing")
     config = load_config(path)
     config.exp_dir = str(exp_dir)
     model = trained_model(config)
-    llm = text_llm(config, model.decoder)
-    recordings = [_load(path, model.encoder) for path in files]
-    plans = [(SpeechSegment(0.0, len(samples) / model.encoder.sampling_rate),) for samples in recordings]
-    batch = Batch(
-        ids=(audio.name,),
-        sequences=(llm.tokenizer.question(prompt, *plans, history=turns),),
-        audio=Padded.of(recordings),
-        recordings=(tuple(range(len(files))),),
+    return model, text_llm(config, model.decoder)
+
+
+@torch.no_grad()
+def respond(model: SpeechLLM, llm: TextLLM, asked: Seq[Asked]) -> list[Answer]:
+    """Answer several at once, each about its own recordings."""
+    tokens = model.generate(_batch(model, llm, asked), llm.options)
+    return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
+
+
+def _batch(model: SpeechLLM, llm: TextLLM, asked: Seq[Asked]) -> Batch:
+    rate = model.encoder.sampling_rate
+    return Batch(
+        ids=tuple(each.prompt for each in asked),
+        sequences=tuple(
+            llm.tokenizer.question(
+                each.prompt,
+                *((SpeechSegment(0.0, len(samples) / rate),) for samples in each.recordings),
+                history=each.history,
+            )
+            for each in asked
+        ),
+        audio=Padded.of([samples for each in asked for samples in each.recordings]),
+        recordings=numbered([len(each.recordings) for each in asked]),
     ).to(best_device())
-    if isinstance(model.adapter, TokenAdapter):
-        for path, tokens in zip(files, _heard(model.adapter, model.frames(batch)), strict=True):
-            say(f"heard in {path.name}: {llm.tokenizer.decode(tokens)}")
-    return llm.tokenizer.decode(model.generate(batch, llm.options)[0])
 
 
 def _heard(adapter: TokenAdapter, frames: Padded) -> list[list[int]]:
