@@ -119,6 +119,6 @@ def figure(cell: Cell, column: Column) -> str:
     return value + interval + (f" ({'; '.join(remarks)})" if remarks else "")
 
 
-def number(value: float, decimals: int) -> str:
+def number(value: float, decimals: int = 1) -> str:
     """Write counts as they are and all else with the decimals to which figures are rounded."""
     return str(value) if isinstance(value, int) else f"{value:.{decimals}f}"
