@@ -64,7 +64,7 @@ DOORS = {
     "training/* stages/* suites/asking sweep/cost templates/* testing/*",
     "numpy": "assets/* data/* scoring/* suites/scores",
     "transformers": "decoders/* encoders/* assets/gguf data/tokenization scoring/normalisation "
-    "stages/adopt stages/recognise testing/*",
+    "stages/adopt stages/attention_times stages/recognise testing/*",
     "tokenizers": "assets/gguf testing/*",
     "lhotse": "data/* stages/align stages/encode stages/imitate stages/prepare",
     "pytorch_lightning": "stages/* training/*",

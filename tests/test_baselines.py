@@ -24,8 +24,8 @@ ConfigOf = Callable[..., Config]
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 NEW = {
-    "alignformer", "audiochatllama", "blsp_emo", "blsp_kd", "desta2", "diva", "inserter", "ltu_as", "qwen_audio",
-    "salmonn", "slam_asr", "ultravox", "wavllm",
+    "alignformer", "asr_labelled", "audiochatllama", "blsp_emo", "blsp_kd", "desta2", "diva", "inserter", "ltu_as",
+    "qwen_audio", "salmonn", "slam_asr", "ultravox", "wavllm",
 }  # fmt: skip
 TABLE: Any = runpy.run_path(str(ROOT / "tools/recipe_table.py"))
 

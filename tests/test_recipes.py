@@ -11,15 +11,18 @@ import pytest
 import yaml
 
 from toolkit.config import KINDS, compose_config, load_parts
+from toolkit.data.labels import RULES
 from toolkit.data.tasks import load_tasks
 from toolkit.errors import ConfigError
 from toolkit.interfaces import REGISTRIES
 from toolkit.registry import keyword_parameters
+from toolkit.stages.imitate import training_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 EGS = sorted(f"{path.parts[-3]}/conf/{path.stem}" for path in ROOT.glob("egs/*/conf/*.yaml"))
 TASKS = sorted(path.stem for path in (ROOT / "recipes/tasks").glob("*.yaml"))
+LABELLED = sorted(path.stem for path in (ROOT / "recipes/labelled_tasks").glob("*.yaml"))
 
 
 load_parts()
@@ -40,6 +43,7 @@ def test_the_tests_below_miss_no_file() -> None:
     found = {f"recipes/{name}" for name in RECIPES} | {f"recipes/tasks/{name}" for name in TASKS}
     found |= {f"egs/{name}" for name in EGS}
     found |= {f"recipes/benchmark_tasks/{name}" for name in load_tasks(ROOT / "recipes/benchmark_tasks")}
+    found |= {f"recipes/labelled_tasks/{name}" for name in LABELLED}
     listed = [*(ROOT / "recipes").rglob("*.y*ml"), *ROOT.glob("egs/*/conf/**/*.y*ml")]
     assert found == {path.relative_to(ROOT).with_suffix("").as_posix() for path in listed}
     assert set(RECIPES) >= {"asr", "blsp", "mtbi", "warm_start"}
@@ -139,14 +143,20 @@ def test_the_command_line_has_the_last_word(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_asks_only_for_tasks_that_may_be_trained(recipe: str) -> None:
-    tasks = load_tasks(ROOT / "recipes/tasks")
-    used = compose_config([f"recipes={recipe}", "exp_dir=x"]).imitate.use
-    assert [name for name in used if name not in tasks or tasks[name].held_out] == []
+    config = compose_config([f"recipes={recipe}", "exp_dir=x"])
+    tasks = training_tasks(config)
+    assert [name for name in config.imitate.use if name not in tasks or tasks[name].held_out] == []
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_tests_ask_the_same_under_every_recipe(recipe: str) -> None:
+    assert Path(compose_config([f"recipes={recipe}", "exp_dir=x"]).imitate.tasks) == ROOT / "recipes/tasks"
+
+
+@pytest.mark.parametrize("name", [f"tasks/{n}" for n in TASKS] + [f"labelled_tasks/{n}" for n in LABELLED])
 def test_a_task_has_enough_wordings(name: str) -> None:
-    task = load_tasks(ROOT / "recipes/tasks")[name]
+    folder, _, stem = name.partition("/")
+    task = load_tasks(ROOT / "recipes" / folder)[stem]
     assert len(task.testing) >= 3
     assert task.held_out or len(task.training) >= 4
     assert len({plain(w) for w in (*task.training, *task.testing)}) == len(task.training) + len(task.testing)
@@ -160,8 +170,16 @@ def test_some_tasks_are_trained_and_some_are_held_out() -> None:
 
 def test_no_held_out_wording_is_ever_trained() -> None:
     tasks = load_tasks(ROOT / "recipes/tasks").values()
-    trained = {plain(wording) for task in tasks for wording in task.training}
-    assert [w for task in tasks for w in task.testing if plain(w) in trained] == []
+    labelled = load_tasks(ROOT / "recipes/labelled_tasks").values()
+    trained = {plain(wording) for task in (*tasks, *labelled) for wording in task.training}
+    assert [w for task in (*tasks, *labelled) for w in task.testing if plain(w) in trained] == []
+
+
+def test_the_labelled_tasks_need_no_annotation_and_the_tests_ask_none_of_them() -> None:
+    labelled = load_tasks(ROOT / "recipes/labelled_tasks")
+    assert {task.target for task in labelled.values()} == {"label", "transcript"}
+    assert [task.name for task in labelled.values() if task.target == "label" and task.label not in RULES] == []
+    assert labelled.keys() & load_tasks(ROOT / "recipes/tasks").keys() == {"transcribe"}
 
 
 def plain(wording: str) -> str:

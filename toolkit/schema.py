@@ -50,10 +50,12 @@ class AlignConfig:
     """Cuts -> cuts with word times."""
 
     source: str = "pocketsphinx"
-    """`pocketsphinx`, `ctm`, `textgrid`, `ctc` (a trained adapter that emits tokens, such as a warm start), or `given`
-    (the corpus has word times already)"""
+    """`pocketsphinx`, `ctm`, `textgrid`, `ctc` (a trained adapter that emits tokens, such as a warm start), `whisper`
+    (where its decoder looks as it reads the transcript, in `decode.language`), or `given` (the corpus has them)"""
     path: str = ""
     """the CTM file, the folder of TextGrids, one per utterance id, or the checkpoint folder for `ctc`"""
+    model: str = ""
+    """the Whisper of `whisper`; empty means the encoder's own"""
     jobs: int = 1
     """processes"""
 
@@ -87,7 +89,9 @@ class ImitateConfig:
     """Transcripts -> the text LLM's own answers."""
 
     tasks: str = "${oc.env:TOOLKIT_ROOT}/recipes/tasks"
-    """folder of task files"""
+    """folder of task files: what dev and test are asked, and what is trained unless `train_tasks` says other"""
+    train_tasks: str = ""
+    """folder of the task files that are trained; empty means `tasks`"""
     use: list[str] = field(default_factory=list)
     """tasks to train on; empty means every task that is not held out"""
     tasks_per_cut: int = 2

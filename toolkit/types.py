@@ -7,6 +7,7 @@ seconds from the start of the cut until the splice turns them into frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -114,6 +115,8 @@ class Example:
     """the utterances of `{speech2}`, `{speech3}` and so on: what is said in them counts, and nothing else"""
     history: tuple[Turn, ...] = ()
     """the turns before the prompt, the oldest first"""
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """what the corpus says of the utterance beside the transcript, such as its kind: labels of labelled tasks"""
 
     @property
     def utterances(self) -> tuple[Example, ...]:

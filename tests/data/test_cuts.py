@@ -62,8 +62,9 @@ def test_the_same_cuts_are_the_same_bytes(tmp_path: Path) -> None:
 
 def test_example() -> None:
     assert example_of(a_cut()) == Example(
-        id="u", duration=1.5, transcript="It is.", words=(Word("It", 0.25, 0.5), Word("is.", 0.5, 1.0))
-    )
+        id="u", duration=1.5, transcript="It is.", words=(Word("It", 0.25, 0.5), Word("is.", 0.5, 1.0)),
+        metadata={"kind": "fact"},
+    )  # fmt: skip
     assert example_of(a_cut(words=[Word("other", 0.0, 1.0)])).words == ()
 
 

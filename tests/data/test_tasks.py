@@ -53,6 +53,14 @@ def test_an_unknown_task_names_the_nearest() -> None:
         ),
         ("name: a\nfamily: b\ntarget: transcript\nwordings: {}", "no other"),
         ("name: a\nfamily: b\ncolour: red\nwordings: {}", "keys"),
+        ("name: a\nfamily: b\ntarget: labels\nwordings: {}", "'llm', 'transcript' or 'label', not 'labels'"),
+        ("name: a\nfamily: b\ntarget: label\nwordings: {}", "says which one"),
+        ("name: a\nfamily: b\nlabel: kind\nwordings: {}", "and no other, says which one"),
+        (
+            "name: a\nfamily: b\ntarget: label\nlabel: kind\n"
+            "wordings: {training: ['{speech} {speech2}'], held_out: ['a {speech}']}",
+            "the label of one utterance is the target, and .* is about 2",
+        ),
     ],
 )
 def test_a_broken_task_file_is_named(text: str, message: str, tmp_path: Path) -> None:

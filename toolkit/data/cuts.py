@@ -111,7 +111,8 @@ def example_of(cut: MonoCut) -> Example:
     """Return the utterance of a cut as interleavers and tasks see it; unusable word times are left out."""
     transcript = cut.supervisions[0].text or ""
     words = check_words(transcript, words_of(cut), cut.duration)
-    return Example(id=cut.id, duration=cut.duration, transcript=transcript, words=words or ())
+    custom = {key: str(value) for key, value in (cut.supervisions[0].custom or {}).items()}
+    return Example(id=cut.id, duration=cut.duration, transcript=transcript, words=words or (), metadata=custom)
 
 
 def load_cut_audio(cut: MonoCut, sampling_rate: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ from toolkit.errors import ConfigError, DataError, unknown_name
 from toolkit.types import Example
 
 TRANSCRIBE = "transcribe"
-_KEYS = {"name", "family", "held_out", "target", "choices", "rule", "held_out_wordings", "wordings"}
+_KEYS = {"name", "family", "held_out", "target", "label", "choices", "rule", "held_out_wordings", "wordings"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Task:
     held_out: bool
     """never trained: it measures generalisation to tasks"""
     target: str
-    """`llm`: the text LLM's own answer; `transcript`: the transcript itself"""
+    """`llm`: the text LLM's own answer; `transcript`: the transcript itself; `label`: what `label` names"""
     choices: tuple[str, ...]
     """the allowed answers of a closed task, else empty"""
     training: tuple[str, ...]
@@ -44,6 +44,8 @@ class Task:
     """wordings that are never trained on"""
     rule: str = ""
     """the constraint that an answer must meet whatever it says, such as `one_word` or `max_words=12`; else empty"""
+    label: str = ""
+    """for the target `label`: a rule of `toolkit.data.labels`, or a key of the utterance's metadata"""
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,10 @@ def _read(path: Path) -> Task:
         raise DataError(f"{path}: a task has the keys {sorted(_KEYS)}; name, family and wordings are needed")
     held_out = bool(data.get("held_out", False))
     target = data.get("target", "llm")
-    if target not in ("llm", "transcript"):
-        raise DataError(f"{path}: target is 'llm' or 'transcript', not {target!r}")
+    if target not in ("llm", "transcript", "label"):
+        raise DataError(f"{path}: target is 'llm', 'transcript' or 'label', not {target!r}")
+    if (target == "label") != bool(label := str(data.get("label") or "")):
+        raise DataError(f"{path}: a task with 'target: label', and no other, says which one by 'label: ...'")
     if (target == "transcript") != (data["name"] == TRANSCRIBE):
         raise DataError(f"{path}: the task '{TRANSCRIBE}', and no other, has the transcript as its target")
     rule = data.get("rule", "")
@@ -197,12 +201,12 @@ def _read(path: Path) -> Task:
             count = check_prompt(wording)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        if count > 1 and target == "transcript":
-            raise DataError(f"{path}: the transcript of one utterance is the target, and {wording!r} is about {count}")
+        if count > 1 and target != "llm":
+            raise DataError(f"{path}: the {target} of one utterance is the target, and {wording!r} is about {count}")
     if both := set(training) & set(testing):
         raise DataError(f"{path}: a wording is both trained and held out: {sorted(both)[0]!r}")
     choices = tuple(data.get("choices") or ())
-    return Task(data["name"], data["family"], held_out, target, choices, training, testing, rule)
+    return Task(data["name"], data["family"], held_out, target, choices, training, testing, rule, label)
 
 
 def _wordings(path: Path, data: dict[str, Any], held_out: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,4 +1,6 @@
-"""Align: cuts -> cuts with word times, from the corpus, a CTM file, TextGrids, pocketsphinx or an adapter's CTC.
+"""Align: cuts -> cuts with word times.
+
+They come from the corpus, a CTM file, TextGrids, pocketsphinx, an adapter's CTC or Whisper's cross-attention.
 
 An utterance whose words cannot be placed keeps no times: it stays plain speech, counted with the reason.
 """
@@ -26,6 +28,7 @@ from toolkit.data.cuts import read_cuts, replacing, write_cuts
 from toolkit.data.fingerprint import fingerprint
 from toolkit.data.forced_alignment import Found, Piece, align_piece
 from toolkit.errors import DataError, unknown_name
+from toolkit.stages.attention_times import WhisperTimes
 from toolkit.stages.ctc_times import CTCTimes
 from toolkit.stages.paths import SPLITS, cuts_path
 from toolkit.stages.progress import bar, say
@@ -60,13 +63,13 @@ def run(config: Config) -> dict[str, Counts]:
 
     Raises:
         UnknownNameError: no such `align.source`.
-        ConfigError: the source needs `align.path`, or there is no checkpoint that could align.
+        ConfigError: the source needs `align.path`, or there is no checkpoint or Whisper that could align.
         DataError: nothing is prepared, or the file of word times is broken or is of another corpus.
     """
     options = config.align
     source, contents = _source(config)
-    # Times of a checkpoint are replaced by those of a better one.
-    name = f"ctc {contents[:8]}" if options.source == "ctc" else options.source
+    # Times of a model are replaced by those of a better one.
+    name = f"{options.source} {contents[:8]}" if options.source in ("ctc", "whisper") else options.source
     settings = {"source": name, "contents": contents}
     paths = {split: cuts_path(config, split) for split in SPLITS}
     counts = {split: _align(path, source, settings) for split, path in paths.items() if path.exists()}
@@ -150,8 +153,12 @@ def _source(config: Config) -> tuple[Source, str]:
         return _given, ""
     if options.source == "pocketsphinx":
         return partial_of(_pocketsphinx, jobs=options.jobs), forced_alignment.VERSION
+    if options.source == "whisper":
+        whisper = WhisperTimes(config)
+        return whisper, whisper.digest()
     if options.source not in ("ctc", "ctm", "textgrid"):
-        raise unknown_name("align.source", options.source, ["ctc", "ctm", "given", "pocketsphinx", "textgrid"])
+        names = ["ctc", "ctm", "given", "pocketsphinx", "textgrid", "whisper"]
+        raise unknown_name("align.source", options.source, names)
     path = Path(require(options.path, "align.path"))
     if options.source == "ctc":
         aligner = CTCTimes(config, path)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.data.answers import Answer
+from toolkit.data.labels import known_target
 from toolkit.data.tasks import Request, Task
 from toolkit.errors import DataError
 from toolkit.types import Example
@@ -25,7 +26,7 @@ class Row:
     prompt: str
     hypothesis: str
     reference: str
-    """the text LLM's answer to the true transcript; for transcription the transcript itself"""
+    """the text LLM's answer to the true transcript; for transcription the transcript itself, or the task's label"""
     transcript: str
     """of several utterances, one after the other with ` | ` between"""
     complete: bool
@@ -41,7 +42,8 @@ class Row:
     def of(cls, request: Request, example: Example, task: Task, truth: Answer, answer: Answer, heard: str) -> Row:
         """Pair an answer with what it should have been."""
         said = " | ".join(utterance.transcript for utterance in example.utterances)
-        reference = example.transcript if task.target == "transcript" else truth.text
+        known = known_target(task, request, example)
+        reference = truth.text if known is None else known
         return cls(
             request.cut, request.task, request.group, request.prompt, answer.text, reference,
             said, answer.complete, heard, task.choices, request.others, task.rule,

@@ -16,10 +16,11 @@ from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Generate, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
+from toolkit.data.labels import known_target
 from toolkit.data.neighbours import with_neighbours
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import DataError
+from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Decoder
 from toolkit.models.build import best_device, build_decoder
 from toolkit.models.splice import splice
@@ -75,8 +76,8 @@ def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
 
 def run(config: Config) -> dict[str, int]:
     """Answer every prepared split. Returns the number of answers in use by split."""
-    tasks = load_tasks(Path(config.imitate.tasks))
-    trained = choose(tasks, config.imitate.use)
+    tasks, training = load_tasks(Path(config.imitate.tasks)), training_tasks(config)
+    trained = choose(training, config.imitate.use)
     llm = text_llm(config)
     counts = {}
     for split in SPLITS:
@@ -86,15 +87,48 @@ def run(config: Config) -> dict[str, int]:
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
         if split == "train":
             requests = asked_requests(config, examples, trained)
-            questions = training_questions(requests, examples, tasks)
+            questions = training_questions(requests, examples, training)
             fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
             counts[split] = len(questions)
         else:
             requests = evaluation_requests(list(examples), tasks)
             counts[split] = _answer_test(config, llm, store, requests, examples, split)
+        if split == "dev" and config.imitate.train_tasks:  # what a training is watched by
+            requests = development_requests(config, examples, training)
+            questions = training_questions(requests, examples, training)
+            if store.missing(questions):
+                fill(store, questions, llm.answer, config.imitate.batch_size, "answer dev as trained")
     if not counts:
         raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
     return counts
+
+
+def training_tasks(config: Config) -> dict[str, Task]:
+    """Read the tasks that may be trained: those of `imitate.train_tasks`, or the same that the tests ask.
+
+    Raises:
+        ConfigError: what the tests hold out would be trained.
+    """
+    tasks = load_tasks(Path(config.imitate.tasks))
+    if not config.imitate.train_tasks:
+        return tasks
+    training = load_tasks(Path(config.imitate.train_tasks))
+    held_out = {wording for task in tasks.values() for wording in task.testing}
+    for name, task in training.items():
+        leaked = sorted(held_out.intersection(task.training))
+        if leaked or (name in tasks and tasks[name].held_out and not task.held_out):
+            raise ConfigError(
+                f"imitate.train_tasks={config.imitate.train_tasks}: the task '{name}' would train what "
+                f"imitate.tasks={config.imitate.tasks} holds out: {repr(leaked[0]) if leaked else 'the task itself'}"
+            )
+    return training
+
+
+def development_requests(config: Config, examples: dict[str, Example], tasks: dict[str, Task]) -> list[Request]:
+    """Return what the development set is asked while training: the trained tasks, in seen wordings."""
+    names = {task.name for task in choose(tasks, config.imitate.use)}
+    requests = evaluation_requests(list(examples), tasks)
+    return [request for request in requests if request.group == "seen_wording" and request.task in names]
 
 
 def split_examples(config: Config, split: str) -> dict[str, Example]:
@@ -123,9 +157,13 @@ def spread(items: Seq[T], count: int) -> list[T]:
 
 
 def training_questions(requests: Seq[Request], examples: dict[str, Example], tasks: dict[str, Task]) -> list[Question]:
-    """Return what the LLM must answer for training: everything but tasks whose target is the transcript."""
+    """Return what the LLM must answer for training: everything but tasks whose target is known."""
     texts = transcripts(examples)
-    return [Question.of(request, texts) for request in requests if tasks[request.task].target == "llm"]
+    return [
+        Question.of(request, texts)
+        for request in requests
+        if known_target(tasks[request.task], request, examples[request.cut]) is None
+    ]
 
 
 def transcripts(examples: dict[str, Example], heard: dict[str, str] | None = None) -> dict[str, str]:

@@ -15,8 +15,9 @@ from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore, Question
 from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares, StepStream
+from toolkit.data.labels import known_target
 from toolkit.data.samples import SampleStore
-from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks
+from toolkit.data.tasks import Request, Task, choose
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, REGISTRIES, Loss, TokenAdapter
@@ -28,9 +29,11 @@ from toolkit.stages.imitate import (
     TextLLM,
     asked_examples,
     asked_requests,
+    development_requests,
     split_examples,
     spread,
     text_llm,
+    training_tasks,
     transcripts,
 )
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
@@ -168,7 +171,7 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
         copies, longest = config.encode.copies, config.prepare.max_duration
         return originals + [copy_of(e, n) for e in originals for n in copies_of(e.duration, copies, longest)]
     examples = asked_examples(config, "train")
-    tasks = load_tasks(Path(config.imitate.tasks))
+    tasks = training_tasks(config)
     trained = choose(tasks, config.imitate.use)
     requests = asked_requests(config, examples, trained)
     return answered(config, llm, requests, examples, tasks, "train")
@@ -182,13 +185,13 @@ def answered(
     tasks: dict[str, Task],
     split: str,
 ) -> list[Example]:
-    """Join requests with their targets: the LLM's answer, or the transcript where the task says so."""
+    """Join requests with their targets: the LLM's answer, or the transcript or label where the task says so."""
     store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
     texts, joined = transcripts(examples), []
     for request in requests:
         example = request.example(examples)
-        target, complete = request.whole(example.transcript), True
-        if tasks[request.task].target == "llm":
+        target, complete = known_target(tasks[request.task], request, example), True
+        if target is None:
             answer = store.get(Question.of(request, texts))
             if answer is None:
                 raise DataError(
@@ -229,13 +232,8 @@ class _Development(torch.utils.data.Dataset[Batch]):
         examples = asked_examples(config, "dev")
         chosen: list[Example] = list(examples.values())
         if "student" in loss.needs:
-            tasks = load_tasks(Path(config.imitate.tasks))
-            names = {task.name for task in choose(tasks, config.imitate.use)}
-            requests = [
-                request
-                for request in evaluation_requests(list(examples), tasks)
-                if request.group == "seen_wording" and request.task in names
-            ]
+            tasks = training_tasks(config)
+            requests = development_requests(config, examples, tasks)
             chosen = answered(config, llm, requests, examples, tasks, "dev")
         limit = config.train.validation_utterances
         chosen = spread(chosen, limit)
