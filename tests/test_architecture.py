@@ -39,12 +39,13 @@ MAY_IMPORT = {
     "training": "data errors interfaces models types",
     "scoring": "errors rules",
     "stages": "assets config data errors interfaces models rules schema scoring training types",
+    "plan": "assets config data decoders errors interfaces models stages types",
     "sweep": "config errors models scoring stages training types",
     "suites": "config data errors interfaces scoring stages training",
     "testing": "decoders encoders errors interfaces registry types",
     "templates": "decoders errors interfaces interleavers types",
     "new": "errors listing plugins",
-    "cli": "assets config errors interfaces interleavers listing new plugins registry stages suites sweep testing",
+    "cli": "assets config errors interfaces interleavers listing new plugins registry stages testing",
     "__main__": "cli",
 }
 """part of toolkit/ -> the other parts, or single files of them, that it may import"""
@@ -60,21 +61,22 @@ PLUGINS_MAY_IMPORT = "errors interfaces types"
 PLUGIN_TESTS_MAY_IMPORT = "errors interfaces registry testing types"
 
 DOORS = {
-    "torch": "types interfaces adapters/* decoders/* encoders/* losses/* assets/gguf data/* models/* "
-    "training/* stages/* suites/asking sweep/cost templates/* testing/*",
+    "torch": "types interfaces adapters/* decoders/* encoders/* losses/* assets/gguf assets/pretrained data/* models/* "
+    "plan/* training/* stages/* suites/asking sweep/cost templates/* testing/*",
     "numpy": "assets/* data/* scoring/* suites/scores",
-    "transformers": "decoders/* encoders/* assets/gguf data/tokenization scoring/normalisation "
+    "transformers": "decoders/* encoders/* assets/gguf assets/pretrained data/tokenization scoring/normalisation "
     "stages/adopt stages/attention_times stages/recognise testing/*",
+    "huggingface_hub": "assets/pretrained",
     "tokenizers": "assets/gguf testing/*",
     "lhotse": "data/* stages/align stages/encode stages/imitate stages/prepare",
     "pytorch_lightning": "stages/* training/*",
     "peft": "decoders/lora models/encoder_training",
     "sentencepiece": "data/tokenization",
-    "hydra": "cli config registry sweep/plan testing/check",
+    "hydra": "cli config plan/command registry sweep/plan testing/check",
     "omegaconf": "cli config registry schema testing/check",
     "yaml": "config data/tasks sweep/plan",
     "safetensors": "assets/* data/features data/units testing/* training/checkpoint",
-    "rich": "assets/command cli scoring/terminal stages/* suites/* sweep/*",
+    "rich": "assets/command cli plan/* scoring/terminal stages/* suites/* sweep/*",
     "torchmetrics": "scoring/metrics",
     "jiwer": "scoring/metrics",
     "sacrebleu": "scoring/metrics",
@@ -87,7 +89,12 @@ DOORS = {
 }
 """third-party package -> the files that may import it"""
 
-DISTRIBUTION = {"hydra": "hydra-core", "yaml": "pyyaml", "tokenizers": "transformers"}
+DISTRIBUTION = {
+    "hydra": "hydra-core",
+    "yaml": "pyyaml",
+    "tokenizers": "transformers",
+    "huggingface_hub": "transformers",
+}
 """package -> distribution that brings it, where the names differ"""
 
 MAY_PRINT = ("cli", "assets/command")

@@ -12,7 +12,7 @@ from toolkit.cli import STAGES, TOOLS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/conversations.md", ROOT / "docs/suites.md",
-    ROOT / "plugins/README.md", ROOT / "recipes/README.md",
+    ROOT / "plugins/README.md", ROOT / "recipes/README.md", ROOT / "egs/librispeech/README.md",
 ]  # fmt: skip
 
 

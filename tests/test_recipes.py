@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import MISSING
 
 from toolkit.config import KINDS, compose_config, load_parts
 from toolkit.data.labels import RULES
@@ -97,7 +98,9 @@ ENCODERS = {
 @pytest.mark.parametrize("encoder", [name for name in REGISTRIES["encoder"] if is_built_in(name)])
 @pytest.mark.parametrize("egs", EGS)
 def test_a_corpus_goes_with_every_encoder(egs: str, encoder: str) -> None:
-    suggested = {"encoder.model": "asset:whisper-tiny.en", "encoder.window": "true_length"}
+    whisper = compose_config([f"egs={egs}", "exp_dir=x"]).whisper
+    assert MISSING not in (whisper.model, whisper.window)
+    suggested = {"encoder.model": whisper.model, "encoder.window": whisper.window}
     given = [f"egs={egs}", f"encoder={encoder}", *ENCODERS[encoder]]
     for recipe in ("mtbi", "warm_start"):
         config = seen([f"recipes={recipe}", *given])

@@ -120,19 +120,25 @@ def test_a_failing_stage_stops_the_script_with_its_status(script: Run) -> None:
     assert done.stdout == "one\n"
 
 
-@pytest.mark.parametrize("corpus", ["librispeech", "speechocean762"])
-@pytest.mark.parametrize("warm", ["exp/warm_start", "none"])
-def test_the_shared_stages_are_told_the_options(corpus: str, warm: str, tmp_path: Path) -> None:
-    toolkit = tmp_path / "toolkit"
-    toolkit.write_text('#!/bin/sh\nprintf "<%s>" "$@"; echo\n')
-    toolkit.chmod(0o755)
+def stages(corpus: str, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of a corpus with commands that print what they are told."""
+    for name in ("toolkit", "torchrun"):
+        command = tmp_path / name
+        command.write_text('#!/bin/sh\nprintf "<%s>" "$@"; echo\n')
+        command.chmod(0o755)
     folder = tmp_path / "egs" / corpus  # away from the checkout, whose own environment path.sh would prefer
     shutil.copytree(ROOT / "egs" / corpus, folder, ignore=shutil.ignore_patterns("data", "exp"))
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
-    done = subprocess.run(
-        ["bash", str(folder / "run.sh"), "--corpus", "a b", "--recipe", "asr", "--warm", warm, "train.steps=2"],
+    return subprocess.run(
+        ["bash", str(folder / "run.sh"), *options],
         capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("corpus", ["librispeech", "speechocean762"])
+@pytest.mark.parametrize("warm", ["exp/warm_start", "none"])
+def test_the_shared_stages_are_told_the_options(corpus: str, warm: str, tmp_path: Path) -> None:
+    done = stages(corpus, tmp_path, "--corpus", "a b", "--recipe", "asr", "--warm", warm, "train.steps=2")
     assert done.returncode == 0, done.stderr
     where, init = f"<egs={corpus}/conf/{corpus}>", "" if warm == "none" else f"{warm}/checkpoint"
     assert done.stdout.splitlines() == [
@@ -147,6 +153,17 @@ def test_the_shared_stages_are_told_the_options(corpus: str, warm: str, tmp_path
         f"<score><recipes=asr>{where}<exp_dir=exp/asr><train.steps=2>",
         "<table><exp/asr>",
     ]
+
+
+def test_trainings_alone_are_started_on_several_gpus(tmp_path: Path) -> None:
+    done = stages("librispeech", tmp_path, "--conf", "librispeech/conf/full", "--gpus", "8")
+    trained = ["warm_start", "mtbi"]
+    started = [line for line in done.stdout.splitlines() if line.startswith("<--standalone>")]
+    assert [line.split("><egs=")[0] for line in started] == [
+        f"<--standalone><--nproc-per-node><8><--no-python><toolkit><train><recipes={recipe}" for recipe in trained
+    ]
+    others = [line.split(">")[0] for line in done.stdout.splitlines() if line not in started]
+    assert others == ["<assets", "<prepare", "<align", "<encode", "<imitate", "<decode", "<score", "<table"]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("egs/*/run.sh")), ids=lambda path: path.parent.name)

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,7 @@ TOOLS = {
     "check": "the laws of one part, plugins included: each as it holds, and the first that breaks",
     "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
     "sweep": "cells that differ in a few overrides, each in a process of its own -> SWEEP.md, one table",
+    "plan": "what an experiment would take: parameters, memory by part, steps; without weights",
     "answer": "ask a trained model about one recording, or several in a conversation",
     "suite": "a benchmark of others (Speech-IFEval, VoiceBench, Dynamic-SUPERB) on a trained model -> SUITE.md",
     "assets": "packaged models that need no hub: list, fetch",
@@ -41,6 +43,9 @@ TOOLS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    # What loading has to say is for us, not for the user; read when transformers is first imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     arguments = sys.argv[1:] if argv is None else argv
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("--help", "-h", "help"):
@@ -75,8 +80,6 @@ def _help() -> str:
 
 def _stage(name: str, argv: list[str]) -> int:
     """Compose the configuration with Hydra and run one stage on it."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import hydra
     from omegaconf import DictConfig
 
@@ -213,8 +216,6 @@ def _check(argv: list[str]) -> int:
     kind, options = arguments.kind, arguments.options
     if kind is not None and "=" in kind:
         kind, options = None, [kind, *options]
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from toolkit.config import load_parts
     from toolkit.testing.check import check_part, find_kind, read_options
 
@@ -273,7 +274,6 @@ def _answer(argv: list[str]) -> int:
         help="an earlier turn, the oldest first: what was asked, which may hold slots, and what was answered",
     )
     arguments = parser.parse_intermixed_args(argv)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from toolkit.config import load_parts
     from toolkit.stages.answer import answer
 
@@ -283,9 +283,9 @@ def _answer(argv: list[str]) -> int:
     return 0
 
 
-def _in_package(package: str, name: str) -> Callable[[list[str]], int]:
-    """Return a command whose words are read in a package of its own."""
-    return lambda argv: import_module(f"toolkit.{package}.command").main(argv, TOOLS[name])
+def _packaged(package: str, name: str, argv: list[str]) -> int:
+    """Run a command whose words are read in a package of its own."""
+    return int(import_module(f"toolkit.{package}.command").main(argv, TOOLS[name]))
 
 
 def _assets(argv: list[str]) -> int:
@@ -294,7 +294,8 @@ def _assets(argv: list[str]) -> int:
     return command(argv)
 
 
+_PACKAGES = {"sweep": "sweep", "plan": "plan", "suite": "suites"}
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer,
-    "sweep": _in_package("sweep", "sweep"), "suite": _in_package("suites", "suite"), "assets": _assets,
+    "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer, "assets": _assets,
+    **{name: partial(_packaged, package, name) for name, package in _PACKAGES.items()},
 }  # fmt: skip

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The table of recipes/README.md, made from the recipes themselves.
 
-`python tools/recipe_table.py` writes it, `--check` fails if it is stale. Adapters are built on the meta device, which
-needs no weights, and so is Whisper's encoder; LoRA of the decoder is counted from its sizes.
+`python tools/recipe_table.py` writes it, `--check` fails if it is stale. Models are built without weights, as
+`toolkit plan` builds them.
 """
 
 from __future__ import annotations
@@ -14,43 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from toolkit.config import KINDS, load_parts  # noqa: E402
-from toolkit.interfaces import ADAPTERS  # noqa: E402
-from toolkit.models.encoder_training import EncoderTraining  # noqa: E402
+from toolkit.config import KINDS, compose_config  # noqa: E402
+from toolkit.plan.sizes import model_without_weights, sizes_of  # noqa: E402
 
 README = ROOT / "recipes/README.md"
 BEGIN, END = "<!-- made by tools/recipe_table.py -->\n", "<!-- end of what is made -->\n"
 PACKAGED = "# Packaged models: "
 """opens the line of a recipe's header that says what to add for Whisper tiny.en and SmolLM2-135M"""
-
-FRAME = 384
-"""channels of a frame of Whisper tiny.en"""
-WHISPER = {
-    "d_model": FRAME, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 4 * FRAME,
-    "num_mel_bins": 80, "max_source_positions": 1500,
-}  # fmt: skip
-"""sizes of its encoder"""
-EMBEDDING = 576
-"""channels of an embedding of SmolLM2-135M"""
-BLOCKS = 30
-"""of SmolLM2-135M"""
-KEYS = 192
-"""channels of its keys and values"""
-PROJECTIONS = {
-    "q_proj": EMBEDDING + EMBEDDING,
-    "k_proj": EMBEDDING + KEYS,
-    "v_proj": EMBEDDING + KEYS,
-    "o_proj": EMBEDDING + EMBEDDING,
-}
-"""linear layer of a block of it -> channels in and out, which a rank of LoRA costs in parameters"""
 
 
 @dataclass(frozen=True)
@@ -64,8 +39,8 @@ class Recipe:
     options: dict[str, dict[str, Any]]
     """kind -> options that the recipe sets"""
     tasks: list[str]
-    training: EncoderTraining
-    """what of the encoder is trained"""
+    lora: bool
+    """whether what it trains of the encoder is LoRA"""
     packaged: str
     """overrides for the packaged models, from the header"""
     untrained: bool
@@ -87,31 +62,20 @@ class Recipe:
             parts,
             {kind: body.get(kind, {}) for kind in KINDS},
             body.get("imitate", {}).get("use", ["none: transcripts"]),
-            encoder_training(body.get("train", {})),
+            body.get("train", {}).get("encoder") == "lora",
             " ".join(packaged.split()),
             body.get("train", {}).get("steps") == 0,
         )
 
-    def sized(self, kind: str) -> dict[str, Any]:
-        """Return the options of a part with the packaged models, without its name."""
-        said = [text.partition("=") for text in self.packaged.split() if text.startswith(f"{kind}.")]
-        return {**self.options[kind], **{key.partition(".")[2]: yaml.safe_load(value) for key, _, value in said}}
-
     def parameters(self) -> dict[str, int]:
         """Count what is trained with the packaged models, by what it is."""
-        width = FRAME * max(len(self.sized("encoder").get("taps", [])), 1)
-        with torch.device("meta"):
-            adapter = ADAPTERS.build({"name": self.parts["adapter"], **self.sized("adapter")}, width, EMBEDDING)
-            encoder = WhisperEncoder(WhisperConfig(**WHISPER))
-            self.training.apply(encoder)
-        lora = self.options["decoder"]
-        channels = sum(PROJECTIONS[target] for target in lora.get("targets", []))
+        said = [f"recipes={self.name}", "egs=mini/conf/mini", *self.packaged.split()]
+        config = compose_config(said)
+        encoder, adapter, decoder = sizes_of(model_without_weights(config), config)
         counts = {
-            "adapter": sum(p.numel() for p in adapter.parameters()),
-            "LoRA": BLOCKS * lora.get("rank", 0) * channels,
-            "LoRA of the encoder" if self.training.mode == "lora" else "encoder": sum(
-                p.numel() for p in encoder.parameters() if p.requires_grad
-            ),
+            "adapter": adapter.trained,
+            "LoRA": decoder.trained,
+            "LoRA of the encoder" if self.lora else "encoder": encoder.trained,
         }
         return {what: count for what, count in counts.items() if count}
 
@@ -129,12 +93,6 @@ class Recipe:
             ", ".join(trained),
             " + ".join(map(millions, trained.values())),
         ]
-
-
-def encoder_training(train: dict[str, Any]) -> EncoderTraining:
-    """Read what of the encoder a recipe trains."""
-    said = {key.removeprefix("encoder_"): value for key, value in train.items() if key.startswith("encoder_")}
-    return EncoderTraining(train.get("encoder", "frozen"), **said)
 
 
 def overlay(text: str) -> tuple[dict[str, str], dict[str, Any]]:
@@ -181,7 +139,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def made() -> str:
     """Make both tables."""
-    load_parts()
     recipes = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))]
     head = ["recipe", "after", *KINDS, "tasks", "trained", "parameters"]
     text = table(head, [recipe.cells() for recipe in recipes])

@@ -9,12 +9,13 @@
 #   --warm DIR        the warm start shared by all recipes (default exp/warm_start)
 #                     (`none`: begin from nothing, as recipes with another adapter than ctc must)
 #   --conf FILE       parts and sizes (default librispeech/conf/librispeech); a file in egs/
+#   --gpus N          processes of each training, one a GPU, started by torchrun (default 1)
 # The stages are those of tools/stages.sh.
 # What follows the options goes to every stage as Hydra overrides, e.g. ./run.sh --stage 6 train.steps=400
 
 set -euo pipefail
 cd "$(dirname "$0")"
-stage=0 stop_stage=9 recipe=mtbi exp='' warm=exp/warm_start conf=librispeech/conf/librispeech corpus=''
+stage=0 stop_stage=9 recipe=mtbi exp='' warm=exp/warm_start conf=librispeech/conf/librispeech corpus='' gpus=1
 . ../../tools/parse_options.sh
 . ./path.sh
 . ../../tools/stages.sh

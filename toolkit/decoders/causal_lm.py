@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.assets.locate import locate
+from toolkit.assets.pretrained import pretrained
 from toolkit.errors import ConfigError
 from toolkit.interfaces import DECODERS, Decoder
 from toolkit.types import GenerationOptions, Outputs
@@ -32,7 +32,7 @@ class CausalLMDecoder(Decoder):
 
         if dtype not in DTYPES:
             raise ConfigError(f"decoder.dtype is one of {', '.join(DTYPES)}, not '{dtype}'")
-        self.lm: Any = AutoModelForCausalLM.from_pretrained(locate(model), dtype=DTYPES[dtype], **loading)
+        self.lm, _ = pretrained(AutoModelForCausalLM, model, dtype=DTYPES[dtype], **loading)
         self.lm.requires_grad_(False)
         self.lm.eval()
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim

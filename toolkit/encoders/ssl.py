@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.assets.locate import locate
+from toolkit.assets.pretrained import place_of, pretrained
 from toolkit.encoders.taps import tapped
 from toolkit.errors import ConfigError
 from toolkit.interfaces import ENCODERS, Encoder
@@ -35,16 +35,16 @@ class SSLEncoder(Encoder):
         super().__init__()
         from transformers import AutoConfig, AutoModel
 
-        place = locate(model)
+        place = place_of(model)
         config: Any = AutoConfig.from_pretrained(place)
         if config.model_type not in FAMILIES:
             raise ConfigError(f"encoder=ssl takes models of {', '.join(FAMILIES)}; {model} is '{config.model_type}'")
         if getattr(config, "add_adapter", False):  # HuBERT has no such key
             raise ConfigError(f"{model} ends in strided convolutions of its own (add_adapter): use one without")
         self.taps = tapped(taps, config.num_hidden_layers + 1, config.num_hidden_layers, model)
-        self.ssl, report = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
-        if missing := sorted(set(report["missing_keys"]) - UNUSED):
-            raise ConfigError(f"{model} lacks weights, such as {missing[0]}: it is damaged or of another kind")
+        self.ssl, missing = pretrained(AutoModel, model, dtype=torch.float32)
+        if lacking := sorted(missing - UNUSED):
+            raise ConfigError(f"{model} lacks weights, such as {lacking[0]}: it is damaged or of another kind")
         self.normalise, self.sampling_rate = _preprocessing(place)
         self.equal_lengths: bool = config.feat_extract_norm == "group"
         if getattr(config, "conv_pos_batch_norm", False):  # HuBERT alone has it; it makes padding other than zero

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from toolkit.assets.locate import locate
+from toolkit.assets.pretrained import pretrained
 from toolkit.encoders.taps import tapped
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import ENCODERS, Encoder
@@ -44,7 +42,7 @@ class WhisperEncoder(Encoder):
 
         if window not in ("padded", "true_length"):
             raise ConfigError(f"encoder.window is 'padded' or 'true_length', not '{window}'")
-        whisper: Any = WhisperModel.from_pretrained(locate(model), dtype=torch.float32)
+        whisper, _ = pretrained(WhisperModel, model, dtype=torch.float32)
         self.whisper = whisper.encoder
         self.window = window
         self.margin = round(margin * 50)

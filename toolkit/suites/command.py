@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -32,8 +31,6 @@ def main(argv: list[str], about: str) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} is 0 or more, not {getattr(given, name)}")
     if given.batch_size < 1:
         raise ConfigError(f"--batch-size is at least 1, not {given.batch_size}")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     load_parts()
     out = given.out or given.exp / "suites" / suite.name
     options = Options(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -27,8 +26,6 @@ def main(argv: list[str], about: str) -> int:
         SystemExit: help was asked for, or the words make no sense (argparse).
     """
     options = _parser(about).parse_intermixed_args(argv)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     load_parts()
     sweep, exp = read_sweep(options.sweep), options.exp
     steps = sweep.steps if options.steps is None else options.steps
