@@ -32,7 +32,8 @@ TOOLS = {
     "show": "one part: what it does, its options and defaults, where it is defined",
     "new": "a part, recipe or task of your own: one file that works, its test, what to do next",
     "check": "the laws of one part, plugins included: each as it holds, and the first that breaks",
-    "table": "experiments -> RESULTS.md and results.json, and the table on the terminal",
+    "table": "experiments, or the systems of a table.yaml -> RESULTS.md and results.json",
+    "compare": "two systems that answered the same: their paired differences, with intervals and a test",
     "sweep": "cells that differ in a few overrides, each in a process of its own -> SWEEP.md, one table",
     "plan": "what an experiment would take: parameters, memory by part, steps; without weights",
     "answer": "ask a trained model about one recording, or several in a conversation",
@@ -239,19 +240,11 @@ def _check(argv: list[str]) -> int:
 
 
 def _table(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="toolkit table", description=TOOLS["table"])
-    parser.add_argument("experiments", nargs="+", type=Path, help="experiment folders that were scored")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder of RESULTS.md and results.json")
-    parser.add_argument("--examples", type=int, default=3, help="worked examples to show")
-    arguments = parser.parse_args(argv)
-    from rich.console import Console
-
-    from toolkit.stages.score import summary, table
-
-    table(arguments.experiments, arguments.out, arguments.examples)
-    Console().print(summary(arguments.experiments, arguments.examples))
-    print(f"written: {arguments.out / 'RESULTS.md'}, {arguments.out / 'results.json'}")
-    return 0
+    # A folder (or file) that names systems is another matter than folders of experiments: it runs what is missing.
+    named = any(word.endswith((".yaml", ".yml")) or (Path(word) / "table.yaml").is_file() for word in argv)
+    module = import_module("toolkit.tables.command" if named else "toolkit.tables.experiments")
+    status: int = module.main(argv, TOOLS["table"])
+    return status
 
 
 def _answer(argv: list[str]) -> int:
@@ -283,9 +276,9 @@ def _answer(argv: list[str]) -> int:
     return 0
 
 
-def _packaged(package: str, name: str, argv: list[str]) -> int:
-    """Run a command whose words are read in a package of its own."""
-    return int(import_module(f"toolkit.{package}.command").main(argv, TOOLS[name]))
+def _elsewhere(name: str, argv: list[str]) -> int:
+    """Run a command whose words are read in a module of its own."""
+    return int(import_module(f"toolkit.{_ELSEWHERE[name]}").main(argv, TOOLS[name]))
 
 
 def _assets(argv: list[str]) -> int:
@@ -294,8 +287,8 @@ def _assets(argv: list[str]) -> int:
     return command(argv)
 
 
-_PACKAGES = {"sweep": "sweep", "plan": "plan", "suite": "suites"}
+_ELSEWHERE = {"compare": "tables.compare", "sweep": "sweep.command", "plan": "plan.command", "suite": "suites.command"}
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": _list, "show": _show, "new": _new, "check": _check, "table": _table, "answer": _answer, "assets": _assets,
-    **{name: partial(_packaged, package, name) for name, package in _PACKAGES.items()},
+    **{name: partial(_elsewhere, name) for name in _ELSEWHERE},
 }  # fmt: skip

@@ -6,8 +6,10 @@ never by position, so that a lost or doubled line stops the scoring instead of s
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -83,7 +85,7 @@ class Paired:
 
 
 def read_answers(path: Path) -> dict[Key, tuple[Question, Answer]]:
-    """Read one system's answers, JSON lines, by key.
+    """Read one system's answers, JSON lines (`*.jsonl`, or `*.jsonl.gz`), by key.
 
     Raises:
         DataError: the file is missing or empty, a line is not a record of the right fields, or a key
@@ -94,7 +96,7 @@ def read_answers(path: Path) -> dict[Key, tuple[Question, Answer]]:
     rows: dict[Key, tuple[Question, Answer]] = {}
     doubled: list[Key] = []
     # Not splitlines(): answers may hold U+2028 and the like, which JSON leaves as they are.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -130,7 +132,7 @@ def pair(files: Mapping[str, Path]) -> Paired:
     tables = {system: read_answers(path) for system, path in files.items()}
     first = next(iter(tables))
     for system, table in tables.items():
-        _check_same(first, tables[first], system, table)
+        check_same(first, tables[first], system, table)
         _check_heard(system, table, files[system])
     keys = sorted(tables[first])
     return Paired(
@@ -139,12 +141,17 @@ def pair(files: Mapping[str, Path]) -> Paired:
     )
 
 
-def _check_same(
+def check_same(
     name: str,
     table: Mapping[Key, tuple[Question, Answer]],
     other_name: str,
     other: Mapping[Key, tuple[Question, Answer]],
 ) -> None:
+    """Hold two systems' questions together.
+
+    Raises:
+        DataError: one answers what the other does not, or they disagree about a question.
+    """
     for having, lacking, rows in (
         (name, other_name, table.keys() - other.keys()),
         (other_name, name, other.keys() - table.keys()),
@@ -158,6 +165,14 @@ def _check_same(
                 f"`{name}` and `{other_name}` have a different {field.name} for {_some(differing)}: "
                 "their files come from different runs of the imitate stage"
             )
+
+
+def _text(path: Path) -> str:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return data.decode("utf-8")
 
 
 def _check_heard(system: str, table: Mapping[Key, tuple[Question, Answer]], path: Path) -> None:

@@ -7,6 +7,7 @@ all rows the fault rates. Rows are pooled per group of prompts, and per task wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from toolkit.scoring import metrics
 from toolkit.scoring.answers import Paired, pair
-from toolkit.scoring.bootstrap import Array, Estimate, Resampling, estimate
+from toolkit.scoring.bootstrap import Array, Resampling, Statistic, estimate
 from toolkit.scoring.detectors import DEFINITION as FAULTS
 from toolkit.scoring.detectors import DETECTORS
 from toolkit.scoring.examples import RULE, choose
@@ -28,6 +29,29 @@ ZERO = "other"
 NO_ZERO = f"there are no answers of `{ZERO}`, which make the zero of the scale"
 NOT_DEPENDENT = "the text LLM gives the same answers to another utterance's transcript: b = 100"
 NO_CHOICE = "no answer of the text LLM names a choice"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one score is made of, row by row, before any interval or comparison."""
+
+    metric: str
+    system: str
+    group: str
+    task: str
+    ids: tuple[str, ...]
+    """(N,) the utterance of each row"""
+    columns: Array
+    """(N, K) what is summed"""
+    statistic: Statistic
+    details: dict[str, float] = field(default_factory=dict)
+    unmeasurable: str = ""
+    """why there is no value, should there be none"""
+
+    def score(self, resampling: Resampling) -> Score:
+        """Return the score with its interval."""
+        found = estimate(self.ids, self.columns, self.statistic, resampling)
+        return named(self.metric, self.system, self.group, self.task, found, self.details, self.unmeasurable)
 
 
 def score(
@@ -52,12 +76,7 @@ def score(
         DataError: the files do not answer the same questions, or a true transcript is empty.
     """
     paired, chosen = pair(files), normaliser(normaliser_name)
-    scores = [
-        *_word_error_rates(paired, chosen, resampling),
-        *_agreements(paired, resampling),
-        *_accuracies(paired, resampling),
-        *_faults(paired, resampling),
-    ]
+    scores = [measured.score(resampling) for measured in measure(paired, chosen)]
     interval = (
         f"95 %, percentile bootstrap, {resampling.resamples} resamples (seed {resampling.seed}) of "
         "utterances with all their answers, the whole score computed anew in each. They cover the choice of "
@@ -79,7 +98,19 @@ def score(
     )  # fmt: skip
 
 
-def _word_error_rates(paired: Paired, chosen: Normaliser, resampling: Resampling) -> Iterator[Score]:
+def measure(paired: Paired, chosen: Normaliser) -> Iterator[Measured]:
+    """Count all that is scored, for every system, group and task.
+
+    Raises:
+        DataError: a true transcript is empty.
+    """
+    yield from _word_error_rates(paired, chosen)
+    yield from _agreements(paired)
+    yield from _accuracies(paired)
+    yield from _faults(paired)
+
+
+def _word_error_rates(paired: Paired, chosen: Normaliser) -> Iterator[Measured]:
     rows = rows_where(paired, lambda question: question.task == metrics.TRANSCRIPTION)
     questions = [paired.questions[row] for row in rows]
     for system, answers in paired.answers.items():
@@ -89,16 +120,14 @@ def _word_error_rates(paired: Paired, chosen: Normaliser, resampling: Resampling
         for group, task, pool in pools(questions):
             if task == ALL:
                 continue  # there is one such task
-            found = estimate(ids_of(questions, pool), counts[pool], metrics.word_error_rate, resampling)
             insertions, deletions, substitutions, words = map(int, counts[pool].sum(axis=0))
-            yield named(
-                "wer", system, group, task, found,
-                details={"insertions": insertions, "deletions": deletions, "substitutions": substitutions,
-                         "words": words},
+            yield Measured(
+                "wer", system, group, task, ids_of(questions, pool), counts[pool], metrics.word_error_rate,
+                {"insertions": insertions, "deletions": deletions, "substitutions": substitutions, "words": words},
             )  # fmt: skip
 
 
-def _agreements(paired: Paired, resampling: Resampling) -> Iterator[Score]:
+def _agreements(paired: Paired) -> Iterator[Measured]:
     rows = rows_where(paired, lambda question: question.task != metrics.TRANSCRIPTION)
     questions = [paired.questions[row] for row in rows]
 
@@ -110,18 +139,15 @@ def _agreements(paired: Paired, resampling: Resampling) -> Iterator[Score]:
         values = similar(system)
         for group, task, pool in pools(questions):
             details = {"similarity": float(values[pool].mean())}
-            if zero is None:
-                utterances = len(set(ids_of(questions, pool)))
-                missing = Estimate(None, None, None, len(pool), utterances)
-                yield named("agreement", system, group, task, missing, details, NO_ZERO)
-                continue
-            columns = metrics.above_zero(values[pool], zero[pool])
-            found = estimate(ids_of(questions, pool), columns, metrics.agreement, resampling)
-            details["similarity_zero"] = float(zero[pool].mean())
-            yield named("agreement", system, group, task, found, details, NOT_DEPENDENT)
+            columns, why = np.zeros((len(pool), 2)), NO_ZERO
+            if zero is not None:
+                columns, why = metrics.above_zero(values[pool], zero[pool]), NOT_DEPENDENT
+                details["similarity_zero"] = float(zero[pool].mean())
+            ids = ids_of(questions, pool)
+            yield Measured("agreement", system, group, task, ids, columns, metrics.agreement, details, why)
 
 
-def _accuracies(paired: Paired, resampling: Resampling) -> Iterator[Score]:
+def _accuracies(paired: Paired) -> Iterator[Measured]:
     rows = rows_where(paired, lambda question: question.task != metrics.TRANSCRIPTION and bool(question.choices))
     questions = [paired.questions[row] for row in rows]
     right = [metrics.parse_choice(question.reference, question.choices) for question in questions]
@@ -133,18 +159,18 @@ def _accuracies(paired: Paired, resampling: Resampling) -> Iterator[Score]:
         for group, task, pool in pools(questions):
             counted = [row for row in pool if right[row] is not None]
             hits = np.array([float(given[row] == right[row]) for row in counted])
-            found = estimate(ids_of(questions, counted), as_columns(hits), metrics.share, resampling)
             details = {
                 "unparsed": float(sum(given[row] is None for row in counted)),
                 "left_out": float(len(pool) - len(counted)),
             }
-            yield named("accuracy", system, group, task, found, details, NO_CHOICE)
+            ids = ids_of(questions, counted)
+            yield Measured("accuracy", system, group, task, ids, as_columns(hits), metrics.share, details, NO_CHOICE)
 
 
-def _faults(paired: Paired, resampling: Resampling) -> Iterator[Score]:
-    ids = [question.id for question in paired.questions]
+def _faults(paired: Paired) -> Iterator[Measured]:
+    ids = tuple(question.id for question in paired.questions)
     for system, answers in paired.answers.items():
         for name, detect in DETECTORS.items():
             hits = np.array([float(detect(answer)) for answer in answers])
-            found = estimate(ids, as_columns(hits), metrics.share, resampling)
-            yield named(name, system, ALL, ALL, found, details={"count": float(hits.sum())})
+            details = {"count": float(hits.sum())}
+            yield Measured(name, system, ALL, ALL, ids, as_columns(hits), metrics.share, details)

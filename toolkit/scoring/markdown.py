@@ -67,7 +67,7 @@ def render_markdown(results: Results) -> str:
     if results.examples:
         lines += ["## Worked examples", ""]
     for position, shown in enumerate(results.examples, start=1):
-        lines += [*_draw_example(position, shown), ""]
+        lines += [*draw_example(position, shown), ""]
     lines += ["## Definitions", ""]
     lines += [f"* **{title}.** {text}" for title, text in defined(results)]
     lines += ["", "## Made with", "", *made_with(results), ""]
@@ -109,7 +109,8 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _draw_example(position: int, shown: Shown) -> Iterator[str]:
+def draw_example(position: int, shown: Shown) -> Iterator[str]:
+    """Draw one worked example: the question, and what was said to it."""
     example = shown.example
     yield f"### {position}. {escape(example.task)} ({GROUPS[example.group]})"
     yield ""

@@ -28,9 +28,9 @@ def pools(questions: Seq[Question]) -> Iterator[tuple[str, str, list[int]]]:
             yield group, task, [row for row in rows if questions[row].task == task]
 
 
-def ids_of(questions: Seq[Question], rows: Seq[int]) -> list[str]:
+def ids_of(questions: Seq[Question], rows: Seq[int]) -> tuple[str, ...]:
     """Return the utterances of some rows."""
-    return [questions[row].id for row in rows]
+    return tuple(questions[row].id for row in rows)
 
 
 def as_columns(hits: Array) -> Array:

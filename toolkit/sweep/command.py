@@ -13,7 +13,7 @@ from toolkit.config import load_parts
 from toolkit.errors import ConfigError
 from toolkit.stages.progress import say
 from toolkit.sweep.plan import choose_cells, plan, read_sweep
-from toolkit.sweep.run import check_same, run_cells
+from toolkit.sweep.run import Job, check_same, run_cells
 from toolkit.sweep.table import PAGE, VALUES, draw_sweep, gather, write_sweep
 from toolkit.training.checkpoint import WEIGHTS
 
@@ -39,7 +39,7 @@ def main(argv: list[str], about: str) -> int:
         raise ConfigError(f"there is no checkpoint in {warm}: train the warm start first, or say --warm none")
     planned = plan(sweep, cells, exp, steps=steps, minutes=minutes, warm=warm, more=options.overrides)
     check_same(planned)
-    todo = {exp / cell.name: planned[exp / cell.name] for cell in chosen}
+    todo = {exp / cell.name: Job(planned[exp / cell.name], steps, minutes) for cell in chosen}
     names = [cell.name for cell in cells]
     made = {"steps": steps, "minutes at most": minutes or None, "cells side by side": options.jobs}
     made |= {"overrides": " ".join([*sweep.shared, *options.overrides])}
@@ -47,8 +47,8 @@ def main(argv: list[str], about: str) -> int:
     def tell() -> None:
         write_sweep(exp, gather(f"Sweep: {sweep.name}", sweep.about, exp, names, made))
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    well = run_cells(todo, options.jobs, steps, minutes, tell)
+    signal.signal(signal.SIGTERM, interrupt)
+    well = run_cells(todo, options.jobs, tell)
     Console().print(draw_sweep(exp, gather(f"Sweep: {sweep.name}", sweep.about, exp, names, made)))
     say(f"written: {exp / PAGE}, {exp / VALUES}")
     return 0 if well else 1
@@ -73,6 +73,6 @@ def _parser(about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
     """Be interrupted by SIGTERM as by Ctrl-C: the cells at work are stopped too."""
     raise KeyboardInterrupt

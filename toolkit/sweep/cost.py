@@ -24,6 +24,11 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def threads() -> int:
+    """Return how many threads computed."""
+    return torch.get_num_threads()
+
+
 def trained_parameters(model: SpeechLLM) -> int:
     """Count what training changes."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

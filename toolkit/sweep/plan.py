@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from hydra.errors import HydraException
 
-from toolkit.config import compose_config
+from toolkit.config import Config, compose_config
 from toolkit.errors import ConfigError, DataError, unknown_name
 from toolkit.stages.preflight import check_training
 
 _KEYS = {"about", "shared", "steps", "minutes", "cells"}
 _CELL_KEYS = {"name", "overrides", "warm"}
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _SAME = ("train.steps", "train.max_minutes", "train.batch_size", "data_dir")
 """what no cell may have to itself, for then a table would not compare"""
 _OURS = {
@@ -114,7 +114,7 @@ def plan(
     """
     if steps < 1 or minutes < 0:
         raise ConfigError(f"a budget is at least 1 step and no negative time, not {steps} steps, {minutes:g} minutes")
-    for key in (_key(override) for override in (*sweep.shared, *more)):
+    for key in (key_of(override) for override in (*sweep.shared, *more)):
         if key in _OURS:
             raise ConfigError(f"{key} is set by the sweep: say {_OURS[key]}")
     budget = [f"train.steps={steps}", f"train.max_minutes={minutes:g}"]
@@ -123,25 +123,39 @@ def plan(
         init = warm if cell.warm else ""
         own = [f"train.init_from={init}", f"exp_dir={exp / cell.name}"]
         planned[exp / cell.name] = overrides = [*sweep.shared, *cell.overrides, *budget, *more, *own]
-        try:
-            check_training(compose_config(overrides))
-        except (HydraException, ConfigError) as error:
-            raise ConfigError(f"cell '{cell.name}' cannot be trained: {error}") from error
+        composed(cell.name, overrides)
     return planned
+
+
+def composed(name: str, overrides: Seq[str]) -> Config:
+    """Compose the configuration of a cell, and look whether it can be trained.
+
+    Raises:
+        ConfigError: an override that is none, or parts that contradict each other.
+    """
+    try:
+        config = compose_config(overrides)
+        check_training(config)
+    except (HydraException, ConfigError) as error:
+        raise ConfigError(f"cell '{name}' cannot be trained: {error}") from error
+    return config
 
 
 def _cell(path: Path, item: Any) -> Cell:
     if not isinstance(item, dict) or set(item) - _CELL_KEYS or "name" not in item:
         raise DataError(f"{path}: a cell has the keys name, overrides and warm, not {item!r}")
     name = str(item["name"])
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise DataError(f"{path}: '{name}' names a folder, so it has letters, digits and _ . + - only")
     overrides = tuple(shlex.split(item.get("overrides", "")))
     for override in overrides:
-        if _key(override) in (*_SAME, *_OURS):
-            raise DataError(f"{path}: cell '{name}' sets {_key(override)}, which is the same for all cells of a sweep")
+        if key_of(override) in (*_SAME, *_OURS):
+            raise DataError(
+                f"{path}: cell '{name}' sets {key_of(override)}, which is the same for all cells of a sweep"
+            )
     return Cell(name, overrides, bool(item.get("warm", False)))
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """Return what an override is of."""
     return override.split("=")[0].lstrip("+~")

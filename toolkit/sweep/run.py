@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +16,25 @@ from pathlib import Path
 from toolkit.errors import ConfigError
 from toolkit.stages.progress import bar, say
 from toolkit.sweep.clock import median_step, step_clock
-from toolkit.sweep.record import COST, DONE, FAILED, LOG, UNFINISHED, Record, read_record
+from toolkit.sweep.record import COST, DONE, FAILED, LOG, STAGES, UNFINISHED, Record, read_record
 
 POLL = 0.5
 """seconds between two looks at the processes"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done for a cell."""
+
+    overrides: list[str]
+    """all that its configuration is composed of"""
+    steps: int
+    """of the training, for the time left"""
+    minutes: float = 0.0
+    """of the training at most; 0 is no limit"""
+    stages: tuple[str, ...] = STAGES
+    after: Path | None = None
+    """folder of the cell that this one begins from"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,7 @@ class _Running:
     """A cell at work."""
 
     folder: Path
+    job: Job
     process: subprocess.Popen[bytes]
     record: Record
     began: float
@@ -60,17 +77,14 @@ def check_same(planned: Mapping[Path, list[str]]) -> None:
             )
 
 
-def run_cells(
-    planned: Mapping[Path, list[str]], jobs: int, steps: int, minutes: float, tell: Callable[[], None]
-) -> bool:
+def run_cells(planned: Mapping[Path, Job], jobs: int, tell: Callable[[], None], title: str = "sweep") -> bool:
     """Run every cell that is not done; returns whether all are done in the end.
 
     Args:
-        planned: folder -> overrides.
+        planned: folder -> what is to be done; a cell stands after the one it begins from.
         jobs: cells side by side.
-        steps: of each training, for the time left.
-        minutes: of each training at most; 0 is no limit.
         tell: called whenever a cell has ended, and at the end.
+        title: of what the cells are of.
 
     Raises:
         ConfigError: `jobs` is none.
@@ -81,22 +95,27 @@ def run_cells(
     records = {folder: read_record(folder) for folder in planned}
     todo = [folder for folder, record in records.items() if record is None or record.state != DONE]
     if done := len(planned) - len(todo):
-        say(f"sweep: {done} of {len(planned)} cells are done")
+        say(f"{title}: {done} of {len(planned)} cells are done")
     running: list[_Running] = []
-    with bar("sweep", len(planned)) as progress:
+    with bar(title, len(planned)) as progress:
         progress.advance(done)
         try:
             while todo or running:
-                while todo and len(running) < jobs:
-                    folder = todo.pop(0)
-                    running.append(_start(folder, planned[folder], jobs))
-                time.sleep(POLL)
+                for folder in _ready(todo, planned, [cell.folder for cell in running])[: jobs - len(running)]:
+                    todo.remove(folder)
+                    if why := _cannot_begin(planned[folder].after):
+                        _give_up(folder, planned[folder], records[folder], why, title)
+                        tell()
+                        progress.advance()
+                    else:
+                        running.append(_start(folder, planned[folder], jobs, title))
+                time.sleep(POLL if running else 0)
                 for cell in [cell for cell in running if cell.process.poll() is not None]:
                     running.remove(cell)
-                    _finish(cell)
+                    _finish(cell, title)
                     tell()
                     progress.advance()
-                progress.advance(0, "; ".join(_state(cell, steps, minutes) for cell in running))
+                progress.advance(0, "; ".join(_state(cell) for cell in running))
         finally:
             for cell in running:
                 cell.process.terminate()
@@ -106,10 +125,28 @@ def run_cells(
     return all(record is not None and record.state == DONE for record in map(read_record, planned))
 
 
-def _start(folder: Path, overrides: list[str], jobs: int) -> _Running:
+def _ready(todo: Seq[Path], planned: Mapping[Path, Job], running: Seq[Path]) -> list[Path]:
+    """Return the cells that need not wait for another one, in order."""
+    waiting = {*todo, *running}
+    return [folder for folder in todo if planned[folder].after not in waiting]
+
+
+def _cannot_begin(after: Path | None) -> str:
+    """Say why a cell cannot be begun; empty if it can."""
+    record = None if after is None else read_record(after)
+    return f"begins from {after.name}, which failed" if after and record and record.state == FAILED else ""
+
+
+def _give_up(folder: Path, job: Job, before: Record | None, why: str, title: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Record(job.overrides, FAILED, before.seconds if before else 0.0, why, list(job.stages)).write(folder)
+    say(f"{title}: {folder.name} FAILED: {why}")
+
+
+def _start(folder: Path, job: Job, jobs: int, title: str) -> _Running:
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
-    record = Record(overrides, seconds=before.seconds if before else 0.0)
+    record = Record(job.overrides, seconds=before.seconds if before else 0.0, stages=list(job.stages))
     record.write(folder)
     environment = dict(os.environ)
     if jobs > 1:
@@ -122,18 +159,18 @@ def _start(folder: Path, overrides: list[str], jobs: int) -> _Running:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
         )
-    say(f"sweep: {folder.name} begins; its log: {folder / LOG}")
-    return _Running(folder, process, record, time.monotonic(), begin)
+    say(f"{title}: {folder.name} begins; its log: {folder / LOG}")
+    return _Running(folder, job, process, record, time.monotonic(), begin)
 
 
-def _finish(cell: _Running) -> None:
+def _finish(cell: _Running, title: str) -> None:
     status = cell.process.returncode
     if status == 0:
         ended = cell.ended(DONE)
-        say(f"sweep: {cell.folder.name} is done, {ended.seconds / 60:.1f} minutes")
+        say(f"{title}: {cell.folder.name} is done, {ended.seconds / 60:.1f} minutes")
     else:
         ended = cell.ended(FAILED, _why(status, cell.log_lines()))
-        say(f"sweep: {cell.folder.name} FAILED: {ended.error} (log: {cell.folder / LOG})")
+        say(f"{title}: {cell.folder.name} FAILED: {ended.error} (log: {cell.folder / LOG})")
     ended.write(cell.folder)
 
 
@@ -146,11 +183,11 @@ def _why(status: int, lines: list[str]) -> str:
     return lines[-1] if lines else f"ended with status {status} and said nothing"
 
 
-def _state(cell: _Running, steps: int, minutes: float) -> str:
+def _state(cell: _Running) -> str:
     """Tell where a cell is: its step and the time left, and after the training the last line of its log."""
     if (cell.folder / COST).exists():
         return f"{cell.folder.name}: {(cell.log_lines() or ['trained'])[-1]}"
-    clock = step_clock(cell.folder)
+    steps, minutes, clock = cell.job.steps, cell.job.minutes, step_clock(cell.folder)
     each, (step, seconds) = median_step(clock), clock[-1] if clock else (0, 0.0)
     if each is None or step > steps:  # a warm cell's log begins with that of its warm start
         return f"{cell.folder.name}: begins"
