@@ -76,7 +76,7 @@ DOORS = {
     "hydra": "cli config plan/command registry sweep/plan testing/check",
     "omegaconf": "cli config registry schema testing/check",
     "yaml": "config data/tasks sweep/plan tables/spec",
-    "safetensors": "assets/* data/features data/units testing/* training/checkpoint",
+    "safetensors": "assets/* data/features data/teacher data/units testing/* training/checkpoint",
     "rich": "assets/command cli plan/* scoring/terminal stages/* suites/* sweep/* tables/*",
     "torchmetrics": "scoring/metrics",
     "jiwer": "scoring/metrics",

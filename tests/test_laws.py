@@ -84,7 +84,7 @@ def test_the_laws_that_are_listed_are_those_that_are_looked_at(tiny_llm: Path, t
         ("adapter", check_adapter, ["stack", "ctc"], {}),
         ("decoder", check_decoder, ["causal_lm"], {"model": str(tiny_llm)}),
         ("interleaver", check_interleaver, ["words"], {}),
-        ("loss", check_loss, ["cross_entropy"], {}),
+        ("loss", check_loss, ["cross_entropy", "distillation"], {}),
     ):
         for name in names:
             with recorded() as laws:

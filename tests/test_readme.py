@@ -12,7 +12,8 @@ from toolkit.cli import STAGES, TOOLS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/conversations.md", ROOT / "docs/suites.md",
-    ROOT / "plugins/README.md", ROOT / "recipes/README.md", ROOT / "egs/librispeech/README.md",
+    ROOT / "docs/imitation_data.md", ROOT / "plugins/README.md", ROOT / "recipes/README.md",
+    ROOT / "egs/librispeech/README.md",
 ]  # fmt: skip
 
 

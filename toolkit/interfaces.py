@@ -222,6 +222,8 @@ class Loss(nn.Module, ABC):
 
     needs: ClassVar[frozenset[str]]
     """of `student`, `teacher`, `spans`, `quantities`, `embeddings`: the step computes these and nothing else"""
+    stored_teacher: ClassVar[bool] = False
+    """whether a teacher kept as `TopK` will do for this loss, in `LossInputs.stored_teacher`; then none is run"""
 
     @abstractmethod
     def forward(self, inputs: LossInputs) -> LossOutput:

@@ -17,6 +17,8 @@ AT_LEAST: dict[str, int] = {
     "imitate.tasks_per_cut": 1,
     "imitate.max_new_tokens": 1,
     "imitate.batch_size": 1,
+    "imitate.jobs": 1,
+    "imitate.top_k": 0,
     "imitate.train_utterances": 0,
     "imitate.dev_utterances": 0,
     "imitate.test_utterances": 0,

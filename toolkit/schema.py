@@ -108,6 +108,18 @@ class ImitateConfig:
     """ask only N utterances of dev, spread over it; 0 asks all"""
     test_utterances: int = 0
     """ask only N utterances of test, spread over it; 0 asks all"""
+    jobs: int = 1
+    """processes that answer together, each with the LLM in its memory (and an accelerator of its own, if there are
+    several); whoever runs the same command on the same folder helps too"""
+    shard: str = ""
+    """answer one part alone, such as `2/4`, the second of four, on machines that share no folder; a run without it
+    puts the parts together"""
+    filters: list[str] = field(default_factory=list)
+    """leave answers out of training: `refusal`, `echo` (of the transcript), `loop`, `cut` (at the length limit),
+    `language` (not English); counted in the data card. Dev and test are never filtered"""
+    top_k: int = 0
+    """keep the teacher's k likeliest tokens at each position of the training targets, so that loss=distillation runs
+    no teacher; in the precision of `decoder.dtype`, whatever `train.decoder_dtype` is. 0 keeps none"""
 
 
 @dataclass

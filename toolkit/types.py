@@ -138,6 +138,45 @@ Sequence = tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
+class TopK:
+    """A next-token distribution at M positions: its k likeliest tokens, and all others together as one outcome."""
+
+    token_ids: Tensor
+    """(M, k) int64"""
+    log_probs: Tensor
+    """(M, k + 1) natural logarithms, the last of all other tokens together; (M, k) where k is the whole vocabulary"""
+
+    @classmethod
+    def of(cls, logits: Tensor, k: int) -> TopK:
+        """Keep the k likeliest tokens, or all there are, of `logits` (M, V)."""
+        token_ids = logits.topk(min(k, logits.shape[1])).indices
+        return cls(token_ids, _outcomes(logits, token_ids))
+
+    @classmethod
+    def cat(cls, rows: Seq[TopK]) -> TopK:
+        """Put rows one after another."""
+        return cls(torch.cat([row.token_ids for row in rows]), torch.cat([row.log_probs for row in rows]))
+
+    def same_outcomes(self, logits: Tensor) -> Tensor:
+        """Return the log-probabilities that `logits` (M, V) give to these very outcomes, shaped as `log_probs`."""
+        return _outcomes(logits, self.token_ids)
+
+    def to(self, device: torch.device | str) -> TopK:
+        """Return the same distribution on `device`."""
+        return TopK(self.token_ids.to(device), self.log_probs.to(device))
+
+
+def _outcomes(logits: Tensor, token_ids: Tensor) -> Tensor:
+    log_probs = logits.float().log_softmax(-1)
+    chosen = log_probs.gather(-1, token_ids)
+    if token_ids.shape[1] == logits.shape[1]:
+        return chosen
+    # Summed, not one minus the chosen: a difference of nearly equal numbers would be rounding alone.
+    rest = log_probs.scatter(-1, token_ids, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([chosen, rest], dim=-1)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the data side hands to the model. Exactly one of `audio` and `frames` is given."""
 
@@ -160,6 +199,8 @@ class Batch:
     """of each row, for each of its pieces of speech, the tokens of what is said in it; none where nobody knows"""
     end_of_turn: int = -1
     """the token that the decoder's chat template puts after an answer; -1 where nobody says"""
+    stored_teacher: TopK | None = None
+    """what the teacher says at the supervised positions of the text view, from a store: the teacher is then not run"""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -171,6 +212,7 @@ class Batch:
             self.ids, self.sequences, move(self.audio), move(self.frames),
             self.teacher_sequences, move(self.transcripts), move(self.token_times),
             self.recordings, self.spoken, self.end_of_turn,
+            None if self.stored_teacher is None else self.stored_teacher.to(device),
         )  # fmt: skip
 
 
@@ -235,6 +277,8 @@ class LossInputs:
     """(M,) bool, True at the first token of each run of targets, such as an answer; given with `student`"""
     end_of_turn: int = -1
     """the target that ends a turn; -1 where nobody says"""
+    stored_teacher: TopK | None = None
+    """given in the place of `teacher` to a loss that takes it"""
 
 
 @dataclass(frozen=True)

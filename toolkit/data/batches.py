@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from toolkit.data.seeding import seeded
+from toolkit.data.teacher import TeacherStore, text_view
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Interleaver
-from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TextSegment
+from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TextSegment, TopK
 
 POOL = 20
 """batches whose examples are sorted by length together: longer pools pad less and shuffle less"""
@@ -87,6 +88,7 @@ class Collator:
         teacher: whether the text view of the same examples is wanted too.
         seed: of the interleaving.
         audio: whether `load` gives samples.
+        stored: what was kept of the teacher; None runs it.
     """
 
     tokenizer: ChatTokenizer
@@ -96,11 +98,12 @@ class Collator:
     teacher: bool
     seed: int
     audio: bool = False
+    stored: TeacherStore | None = None
 
     def __call__(self, examples: Seq[Example], step: int) -> Batch:
         """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
         plans = [self.plans(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
-        texts = [[(TextSegment(said.transcript),) for said in example.utterances] for example in examples]
+        texts = tuple(text_view(self.tokenizer, example) for example in examples) if self.teacher else None
         utterances = [said for example in examples for said in example.utterances]
         speech = Padded.of([self.load(said.id) for said in utterances])
         sequences = tuple(self.tokenizer.sequence(e, *p) for e, p in zip(examples, plans, strict=True))
@@ -109,14 +112,13 @@ class Collator:
             sequences=sequences,
             audio=speech if self.audio else None,
             frames=None if self.audio else speech,
-            teacher_sequences=tuple(self.tokenizer.sequence(e, *t) for e, t in zip(examples, texts, strict=True))
-            if self.teacher
-            else None,
+            teacher_sequences=texts,
             transcripts=Padded.of([torch.tensor(self.tokenizer.transcript(said.transcript)) for said in utterances]),
             token_times=Padded.of([self.token_times(said) for said in utterances]),
             recordings=numbered([len(example.utterances) for example in examples]),
             spoken=tuple(self.spoken(*row) for row in zip(examples, plans, sequences, strict=True)),
             end_of_turn=self.tokenizer.end_of_turn,
+            stored_teacher=None if texts is None or self.stored is None else TopK.cat([self.stored[t] for t in texts]),
         )
 
     def spoken(self, example: Example, plans: Seq[Plan], sequence: Sequence) -> tuple[tuple[int, ...], ...]:

@@ -21,9 +21,15 @@ class DistillationLoss(Loss):
     token ends a turn is known from the decoder's chat template; `end_token` is another id, -1 is none. Its two terms
     are means of their own; ours are sums over one count, so that a batch may be split, and a turn's end weighs as
     much as `1 + end_weight` tokens.
+
+    A stored teacher knows its k likeliest tokens and the probability of all others together. The divergence is then
+    over these k + 1 outcomes, which the temperature sharpens or flattens like tokens: 0 when the two agree, never more
+    than that over the vocabulary at temperature 1, and equal to it where k is the whole vocabulary. One outcome for
+    the rest is ours; without it, nothing would say how much the student may spend on other tokens.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"student", "teacher"})
+    stored_teacher: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -49,10 +55,7 @@ class DistillationLoss(Loss):
         Raises:
             ConfigError: the end of the turn is asked for, and neither the batch nor `end_token` says what it is.
         """
-        assert inputs.student is not None
-        assert inputs.teacher is not None
-        student = functional.log_softmax(inputs.student.logits.float() / self.temperature, dim=-1)
-        teacher = functional.log_softmax(inputs.teacher.logits.float() / self.temperature, dim=-1)
+        student, teacher = (functional.log_softmax(x / self.temperature, dim=-1) for x in self._scores(inputs))
         total = self._divergence(student, teacher)
         if not self.end_weight:
             return LossOutput(total, len(inputs.targets), {"distillation": total.detach()})
@@ -63,6 +66,14 @@ class DistillationLoss(Loss):
         at_ends = self.end_weight * self._divergence(student[ends], teacher[ends])
         parts = {"distillation": total.detach(), "end_of_turn": at_ends.detach()}
         return LossOutput(total + at_ends, len(inputs.targets), parts)
+
+    def _scores(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+        """Return what student and teacher say of the same outcomes, up to a constant in each row."""
+        assert inputs.student is not None
+        if inputs.stored_teacher is not None:
+            return inputs.stored_teacher.same_outcomes(inputs.student.logits), inputs.stored_teacher.log_probs
+        assert inputs.teacher is not None
+        return inputs.student.logits.float(), inputs.teacher.logits.float()
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         return functional.kl_div(student, teacher, reduction="sum", log_target=True) * self.factor

@@ -35,6 +35,7 @@ class WeightedLoss(Loss):
             raise ConfigError(f"loss.options are of {', '.join(stray)}, and loss.weights has {', '.join(weights)} only")
         self.losses = [LOSSES.build({"name": name, **options.get(name, {})}) for name in self.names]
         self.needs = frozenset().union(*(loss.needs for loss in self.losses))  # type: ignore[misc]
+        self.stored_teacher = all(loss.stored_teacher for loss in self.losses if "teacher" in loss.needs)  # type: ignore[misc]
 
     def forward(self, inputs: LossInputs) -> LossOutput:
         """Return the weighted sum, counted in the items of the first loss."""

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Adapter, CountingAdapter, Decoder, Encoder, TimedAdapter, TokenAdapter
 from toolkit.models.encoder_training import set_mode
 from toolkit.models.splice import Spliced, align_labels, answer_starts, cut_embeddings, cut_frames, spans_of, splice
@@ -176,15 +176,17 @@ class SpeechLLM(nn.Module):
             return LossInputs(nothing, spans=spans, quantities=quantities, embeddings=embeddings)
         rows = splice(batch.sequences, heard, self.decoder.embed, speech.values.device)
         targets = torch.cat([row.targets for row in rows])
-        teacher = None
-        if "teacher" in needs:
+        teacher, stored = None, batch.stored_teacher if "teacher" in needs else None
+        if stored is not None and len(stored.token_ids) != len(targets):
+            raise DataError(f"a stored teacher of {len(stored.token_ids)} positions, and {len(targets)} are supervised")
+        if "teacher" in needs and stored is None:
             if batch.teacher_sequences is None:
                 raise ConfigError("this loss needs a teacher, and the batch has no text view")
             with torch.no_grad(), self.decoder.as_text_llm():
                 teacher = self._decode(self.rows(speech, batch.teacher_sequences, batch.recordings))
         starts = answer_starts(batch.sequences).to(targets.device)
         student = self._decode(rows)
-        return LossInputs(targets, student, teacher, spans, quantities, embeddings, starts, batch.end_of_turn)
+        return LossInputs(targets, student, teacher, spans, quantities, embeddings, starts, batch.end_of_turn, stored)
 
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:

@@ -36,7 +36,12 @@ def is_empty(answer: Answer) -> bool:
 
 def is_loop(answer: Answer) -> bool:
     """Say whether some piece of the answer is repeated back to back; case and punctuation do not count."""
-    words = basic(answer.hypothesis).split()
+    return loops(answer.hypothesis)
+
+
+def loops(text: str) -> bool:
+    """Say whether some piece of a text is repeated back to back; case and punctuation do not count."""
+    words = basic(text).split()
     for length in range(1, LONGEST + 1):
         # A piece repeated k times in a row is a run of (k - 1) * length words equal to those `length` before.
         needed = length * ((WORD_TIMES if length == 1 else PIECE_TIMES) - 1)

@@ -2,7 +2,8 @@
 
 For training, each utterance is asked some of the training tasks. For dev and test it is asked everything, seen
 and held-out wordings and tasks, and so is *another* utterance under the same prompts: that is the zero of the
-agreement scale. Nothing is generated twice; answers cut at the length limit are marked.
+agreement scale. Nothing is generated twice; answers cut at the length limit are marked. Several processes may
+answer together; the end is a data card.
 """
 
 from __future__ import annotations
@@ -12,28 +13,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Generate, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
+from toolkit.data.journals import WHOLE, Part
 from toolkit.data.labels import known_target
 from toolkit.data.neighbours import with_neighbours
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
+from toolkit.data.teacher import Teacher, teacher_of
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import Decoder
 from toolkit.models.build import best_device, build_decoder
 from toolkit.models.splice import splice
+from toolkit.stages.card import Subject, write_card
+from toolkit.stages.filters import check_filters
 from toolkit.stages.hypotheses import other_of
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
+from toolkit.stages.processes import helpers
 from toolkit.stages.progress import bar, say
-from toolkit.types import Example, GenerationOptions, TextSegment
+from toolkit.stages.targets import join
+from toolkit.stages.teacher import keep_teacher
+from toolkit.types import Example, GenerationOptions, Sequence, TextSegment, TopK
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class TextLLM:
+class TextLLM(Teacher):
     """The frozen decoder, asked in text."""
 
     decoder: Decoder
@@ -58,6 +68,17 @@ class TextLLM:
         tokens = self.decoder.generate(embeddings, self.options, prefixes)
         return [Answer(self.tokenizer.decode(t), len(t) < self.max_new_tokens) for t in tokens]
 
+    @torch.no_grad()
+    def teach(self, rows: Seq[Sequence], top_k: int) -> list[TopK]:
+        """Return the next-token distribution at the supervised positions of each row of text, on the CPU."""
+        device = next(self.decoder.parameters()).device
+        spliced = splice(rows, [], self.decoder.embed, device)
+        embeddings, positions = [row.embeddings for row in spliced], [row.positions for row in spliced]
+        prefixes, audio = [row.prefix for row in spliced], [row.audio for row in spliced]
+        with self.decoder.as_text_llm():
+            logits = self.decoder.outputs(embeddings, positions, prefixes, audio).logits
+        return [TopK.of(own, top_k).to("cpu") for own in logits.split([len(p) for p in positions])]
+
     @property
     def options(self) -> GenerationOptions:
         """Return how this LLM generates, in text and in speech alike."""
@@ -75,32 +96,77 @@ def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
 
 
 def run(config: Config) -> dict[str, int]:
-    """Answer every prepared split. Returns the number of answers in use by split."""
+    """Answer every prepared split, with `imitate.jobs` processes. Returns the number of answers in use by split.
+
+    Raises:
+        ConfigError: `imitate.shard` is no part, there is no such filter, or the engine cannot keep its teacher.
+        DataError: nothing is prepared.
+    """
+    check_filters(config.imitate.filters)
+    Part.parse(config.imitate.shard, "imitate.shard")
+    with helpers(config, answer_splits, config.imitate.jobs - 1):
+        counts, subject = answer_splits(config)
+    if subject is not None:
+        folder = answers_folder(config, "train", subject.key)
+        say(f"imitate: data card: {write_card(config, subject, folder)}")
+    return counts
+
+
+def answer_splits(config: Config) -> tuple[dict[str, int], Subject | None]:
+    """Answer what no other process has answered or is at.
+
+    Returns:
+        the number of answers in use by split, and what a data card tells of, if all is there to tell.
+    """
+    part = Part.parse(config.imitate.shard, "imitate.shard")
     tasks, training = load_tasks(Path(config.imitate.tasks)), training_tasks(config)
     trained = choose(training, config.imitate.use)
     llm = text_llm(config)
-    counts = {}
+    if config.imitate.top_k:
+        teacher_of(llm)
+    counts: dict[str, int] = {}
+    asked: dict[str, list[Request]] = {}
     for split in SPLITS:
         if not cuts_path(config, split).exists() or (split == "train" and not config.train.steps):
             continue  # where nothing is trained, nothing of it is asked
         examples = asked_examples(config, split)
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
         if split == "train":
-            requests = asked_requests(config, examples, trained)
-            questions = training_questions(requests, examples, training)
-            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
+            asked[split] = asked_requests(config, examples, trained)
+            questions = training_questions(asked[split], examples, training)
+            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part)
             counts[split] = len(questions)
         else:
-            requests = evaluation_requests(list(examples), tasks)
-            counts[split] = _answer_test(config, llm, store, requests, examples, split)
+            asked[split] = evaluation_requests(list(examples), tasks)
+            counts[split] = _answer_test(config, llm, store, asked[split], examples, split, part)
         if split == "dev" and config.imitate.train_tasks:  # what a training is watched by
-            requests = development_requests(config, examples, training)
-            questions = training_questions(requests, examples, training)
+            questions = training_questions(development_requests(config, examples, training), examples, training)
             if store.missing(questions):
-                fill(store, questions, llm.answer, config.imitate.batch_size, "answer dev as trained")
+                fill(store, questions, llm.answer, config.imitate.batch_size, "answer dev as trained", part)
     if not counts:
         raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
-    return counts
+    if not part.whole:
+        say(f"imitate: part {part} is answered. When all are, run without imitate.shard, with the store.*.jsonl of all")
+        say("         parts in the same folders: that puts them together, keeps the teacher and writes the data card")
+    return counts, _learnt(config, llm, {**tasks, **training}, asked) if part.whole and "train" in asked else None
+
+
+def _learnt(config: Config, llm: TextLLM, tasks: dict[str, Task], asked: dict[str, list[Request]]) -> Subject:
+    """Tell what of the answers is learnt, and keep what the teacher says of it if that is wanted."""
+    examples, joined = {}, {}
+    for split in asked.keys() & {"train", "dev"}:
+        examples[split] = asked_examples(config, split)
+        store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
+        train = split == "train"
+        requests = asked[split] if train else development_requests(config, examples[split], training_tasks(config))
+        joined[split] = join(store, requests, examples[split], tasks, config.imitate.filters if train else ())
+    for line in joined["train"].report("train"):
+        say(f"imitate: {line}")
+    if config.imitate.top_k:
+        for split in sorted(joined, reverse=True):  # both, for the loss on the development set has a teacher too
+            folder = answers_folder(config, split, llm.key)
+            keep_teacher(config, teacher_of(llm), llm.tokenizer, folder, joined[split].examples, split)
+    return Subject(llm.key, llm.tokenizer, tasks, examples["train"], joined["train"], asked)
 
 
 def training_tasks(config: Config) -> dict[str, Task]:
@@ -171,19 +237,29 @@ def transcripts(examples: dict[str, Example], heard: dict[str, str] | None = Non
     return {name: examples[name if heard is None else heard[name]].transcript for name in examples}
 
 
-def fill(store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str) -> None:
-    """Answer what is missing, with a bar; say so when nothing is."""
-    missing = len(store.missing(questions))
+def fill(
+    store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str, part: Part = WHOLE
+) -> None:
+    """Answer what is missing of a part, with a bar; say so when nothing is."""
+    missing = len(store.missing(questions, batch_size, part))
     if not missing:
+        if part.whole:
+            store.settle(questions)  # parts that were answered elsewhere
         say(f"{title}: done ({len(questions)} answers in {store.path})")
         return
     with bar(title, missing) as progress:
-        for count in store.fill(questions, generate, batch_size):
+        for count in store.fill(questions, generate, batch_size, part):
             progress.advance(count)
 
 
 def _answer_test(
-    config: Config, llm: TextLLM, store: AnswerStore, requests: Seq[Request], examples: dict[str, Example], split: str
+    config: Config,
+    llm: TextLLM,
+    store: AnswerStore,
+    requests: Seq[Request],
+    examples: dict[str, Example],
+    split: str,
+    part: Part,
 ) -> int:
     """Answer the transcript (the topline) and, for the zero of the scale, another utterance's transcript."""
     true, other = transcripts(examples), other_of(list(examples))
@@ -191,5 +267,5 @@ def _answer_test(
     if other:
         wrong = transcripts(examples, other)
         questions += [Question.of(r, wrong) for r in requests]
-    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}")
+    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part)
     return len(questions)

@@ -10,6 +10,7 @@ from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, INTERLEAVERS, LOSSES, Decoder
 from toolkit.models.speech_llm import check_cut, check_needs
 from toolkit.stages.adopt import OWN
+from toolkit.stages.filters import check_filters
 
 DTYPES = ("", "fp32", "bf16")
 
@@ -26,6 +27,7 @@ def check_training(config: Config) -> None:
     INTERLEAVERS.build(config.interleaver)
     check_cut(config.cut, adapter)
     check_needs(loss.needs, adapter)
+    check_filters(config.imitate.filters)
     if config.train.decoder_dtype not in DTYPES:
         raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
     if config.interleaver.get("learn_text") and "teacher" in loss.needs:

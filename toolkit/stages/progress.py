@@ -36,7 +36,7 @@ class Bar:
         self._done += count
         self._progress.update(self._task, advance=count, description=f"{self._title} {note}".strip())
         share = self._done / max(self._total, 1)
-        if not CONSOLE.is_terminal and share >= self._next:
+        if not CONSOLE.is_terminal and not CONSOLE.quiet and share >= self._next:
             self._next = share + 0.1
             left = self._progress.tasks[0].time_remaining
             eta = f", {left:.0f} s left" if left else ""

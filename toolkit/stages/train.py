@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from toolkit.config import KINDS, Config, load_config, save_config
-from toolkit.data.answers import AnswerStore, Question
+from toolkit.data.answers import AnswerStore
 from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares, StepStream
-from toolkit.data.labels import known_target
 from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, Task, choose
+from toolkit.data.teacher import TeacherStore
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError
 from toolkit.interfaces import INTERLEAVERS, LOSSES, REGISTRIES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
@@ -34,11 +34,12 @@ from toolkit.stages.imitate import (
     spread,
     text_llm,
     training_tasks,
-    transcripts,
 )
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
+from toolkit.stages.targets import join
+from toolkit.stages.teacher import stored_teacher
 from toolkit.stages.trainer import make_trainer
 from toolkit.training.anchor import AnchoredLoss
 from toolkit.training.checkpoint import identity, load_checkpoint, save_checkpoint
@@ -53,6 +54,7 @@ VALIDATED = 16
 
 _DECIDES = (*KINDS, "cut", "system", "speech_marker", "text_marker", "seed", "imitate", "train", "encode.copies")
 """sections and keys of the configuration that decide what a training is"""
+_BUT = ("imitate.jobs", "imitate.shard")  # who made the answers is all the same
 
 
 def run(config: Config) -> Path:
@@ -93,6 +95,7 @@ def run(config: Config) -> Path:
         load_checkpoint(model, Path(config.train.init_from))
     else:
         adopt_weights(model.adapter, config.encoder)
+    stored = stored_teacher(config, llm.tokenizer, answers_folder(config, "train", llm.key), loss, training, "train")
     trainer, resume = make_trainer(config, out), out / "last.ckpt"
     if trainer.is_global_zero:
         save_config(config, out / CONFIG)
@@ -104,7 +107,7 @@ def run(config: Config) -> Path:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
     steps = StepStream(
-        training, _collator(config, llm.tokenizer, model, loss, "train", shares), config.train.batch_size,
+        training, _collator(config, llm.tokenizer, model, loss, "train", shares, stored), config.train.batch_size,
         config.train.micro_batch_size, (start, config.train.steps), config.seed,
         trainer.global_rank, trainer.world_size,
     )  # fmt: skip
@@ -137,7 +140,7 @@ def _check_same(config: Config, out: Path) -> None:
     different = [
         f"{key} (was {before.get(key)}, now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if (key in _DECIDES or key.split(".")[0] in _DECIDES) and before.get(key) != now.get(key)
+        if (key in _DECIDES or key.split(".")[0] in _DECIDES) and key not in _BUT and before.get(key) != now.get(key)
     ]
     if different:
         raise ConfigError(
@@ -187,23 +190,10 @@ def answered(
 ) -> list[Example]:
     """Join requests with their targets: the LLM's answer, or the transcript or label where the task says so."""
     store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
-    texts, joined = transcripts(examples), []
-    for request in requests:
-        example = request.example(examples)
-        target, complete = known_target(tasks[request.task], request, example), True
-        if target is None:
-            answer = store.get(Question.of(request, texts))
-            if answer is None:
-                raise DataError(
-                    f"no answer to {request.prompt!r} for '{request.cut}' in {store.path}: "
-                    "run the imitate stage with this recipe"
-                )
-            target, complete = answer.text, answer.complete
-        if target:
-            joined.append(replace(example, prompt=request.prompt, response=target, response_complete=complete))
-    if empty := len(requests) - len(joined):
-        say(f"train: {empty} of {len(requests)} {split} requests are left out: the LLM's answer to them is empty")
-    return joined
+    joined = join(store, requests, examples, tasks, config.imitate.filters if split == "train" else ())
+    for line in joined.report(split):
+        say(f"train: {line}")
+    return joined.examples
 
 
 def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tensor:
@@ -214,12 +204,19 @@ def transcript_tokens(examples: list[Example], tokenizer: ChatTokenizer) -> Tens
 
 
 def _collator(
-    config: Config, tokenizer: ChatTokenizer, model: SpeechLLM, loss: Loss, split: str, shares: Shares
+    config: Config,
+    tokenizer: ChatTokenizer,
+    model: SpeechLLM,
+    loss: Loss,
+    split: str,
+    shares: Shares,
+    stored: TeacherStore | None = None,
 ) -> Collator:
     speech = speech_of(config, model.encoder, split)
     interleaver = INTERLEAVERS.build(config.interleaver)
     audio = isinstance(speech, SampleStore)
-    return Collator(tokenizer, interleaver, speech.__getitem__, shares, "teacher" in loss.needs, config.seed, audio)
+    teacher = "teacher" in loss.needs
+    return Collator(tokenizer, interleaver, speech.__getitem__, shares, teacher, config.seed, audio, stored)
 
 
 class _Development(torch.utils.data.Dataset[Batch]):
@@ -240,7 +237,8 @@ class _Development(torch.utils.data.Dataset[Batch]):
         chosen.sort(key=lambda example: example.duration)
         size = min(VALIDATED, config.train.micro_batch_size or VALIDATED)
         self.batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        self.collate = _collator(config, llm.tokenizer, model, loss, "dev", Shares(speech=1.0))
+        stored = stored_teacher(config, llm.tokenizer, answers_folder(config, "dev", llm.key), loss, chosen, "dev")
+        self.collate = _collator(config, llm.tokenizer, model, loss, "dev", Shares(speech=1.0), stored)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -94,6 +94,8 @@ LAWS: dict[str, dict[str, str]] = {
         "a batch split in two sums to the same": "averaging means, padded steps that are counted",
         "a gradient comes back": "a comparison with something detached",
         "no supervised position is a sum of nothing": "a mean over nothing, which is NaN",
+        "a teacher of which all is stored is the teacher": "a temperature or a rest that is taken another way",
+        "a teacher of which a part is stored gives a gradient": "a logarithm of a rest that is not there",
     },
 }
 """kind -> law -> the fault that it catches"""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from toolkit.interfaces import LOSSES
+from toolkit.interfaces import LOSSES, Loss
 from toolkit.testing.laws import DETERMINISM, ORDER, law, refuses_unknown_keys, same
 from toolkit.testing.span_embeddings import span_embeddings
 from toolkit.types import (
@@ -17,6 +18,7 @@ from toolkit.types import (
     Padded,
     Quantities,
     SpanOutputs,
+    TopK,
 )
 
 
@@ -45,8 +47,24 @@ def check_loss(name: str, **options: Any) -> None:
     ]
     leaf = leaves[0]
     law(leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), name, "a gradient comes back")
+    if loss.stored_teacher and whole.teacher is not None:
+        _check_stored(loss, name, output.total)
     nothing = loss(loss_inputs(loss.needs, range(0)))
     law(nothing.count == 0 and float(nothing.total.detach()) == 0.0, name, "no supervised position is a sum of nothing")
+
+
+def _check_stored(loss: Loss, name: str, live: Tensor) -> None:
+    """Check a loss that takes a stored teacher in the place of one that is run."""
+    given = loss_inputs(loss.needs, range(6))
+    assert given.student is not None
+    assert given.teacher is not None
+    whole, part = (TopK.of(given.teacher.logits.detach(), k) for k in (11, 3))
+    total = loss(replace(given, teacher=None, stored_teacher=whole)).total
+    same([live], [total], name, "a teacher of which all is stored is the teacher")
+    loss(replace(given, teacher=None, stored_teacher=part)).total.backward()
+    slope = given.student.logits.grad
+    found = slope is not None and bool(torch.isfinite(slope).all() and slope.abs().sum() > 0)
+    law(found, name, "a teacher of which a part is stored gives a gradient")
 
 
 def loss_inputs(needs: frozenset[str], rows: Seq[int]) -> LossInputs:

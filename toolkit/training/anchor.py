@@ -18,6 +18,7 @@ class AnchoredLoss(Loss):
         self.weight = weight
         self.anchor = LOSSES.build({"name": "ctc"})
         self.needs = loss.needs | self.anchor.needs  # type: ignore[misc]
+        self.stored_teacher = loss.stored_teacher  # type: ignore[misc]
 
     def forward(self, inputs: LossInputs) -> LossOutput:
         """Return the sum of both."""
