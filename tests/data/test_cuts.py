@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def only_the_old(path: Path) -> bool:
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """/dev/full is the kernel's own full disk: writing there fails with ENOSPC."""
     path = old_file(tmp_path)
-    (tmp_path / "cuts.jsonl.gz.tmp").symlink_to("/dev/full")
+    (tmp_path / f"cuts.jsonl.gz.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(DataError, match=r"No space left on device. What stood there before is untouched") as caught:
         write_cuts(path, many())
     assert isinstance(caught.value.__cause__, OSError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ def test_a_full_disk_leaves_the_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = prepared(tmp_path)
     before = path.read_bytes()
     recogniser = Recogniser(monkeypatch)
-    (path.parent / "cuts.jsonl.gz.tmp").symlink_to("/dev/full")  # the kernel's own full disk
+    (path.parent / f"cuts.jsonl.gz.{os.getpid()}.tmp").symlink_to("/dev/full")  # the kernel's own full disk
     with pytest.raises(DataError, match="No space left on device"):
         run(tmp_path, "pocketsphinx")
     assert path.read_bytes() == before

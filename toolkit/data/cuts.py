@@ -140,7 +140,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the system refuses to write, as a full disk does; what stood at `path` is untouched.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # Of this process alone: cells side by side may write the same file.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

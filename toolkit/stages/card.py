@@ -6,7 +6,6 @@ It stands beside the answers, which recipes share, and tells of the recipe that 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
@@ -17,6 +16,7 @@ from statistics import fmean, quantiles
 from typing import Any
 
 from toolkit.config import Config
+from toolkit.data.cuts import replacing
 from toolkit.data.tasks import Request, Task
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.stages.targets import Joined
@@ -54,9 +54,8 @@ def write_card(config: Config, subject: Subject, folder: Path) -> Path:
             return paths[1]
     card = {"made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), **card}
     for path, text in zip(paths, (json.dumps(card, ensure_ascii=False, indent=1) + "\n", markdown(card)), strict=True):
-        temporary = path.with_suffix(path.suffix + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return paths[1]
 
 
