@@ -274,7 +274,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     corpus(tmp_path)
     prepare.run(config(tmp_path))
     before = {path.name: path.read_bytes() for path in (tmp_path / "data/train").iterdir()}
-    (tmp_path / f"data/train/cuts.jsonl.gz.tmp.{os.getpid()}.tmp").symlink_to("/dev/full")  # the kernel's own full disk
+    own = f"{os.getpid()}.tmp"
+    (tmp_path / f"data/train/cuts.jsonl.gz.{own}.{own}").symlink_to("/dev/full")  # the kernel's own full disk
     with pytest.raises(DataError, match="No space left on device"):
         prepare.run(config(tmp_path, case="lower"))
     assert {path.name: path.read_bytes() for path in (tmp_path / "data/train").iterdir()} == before
