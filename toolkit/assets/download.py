@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from toolkit.assets.catalog import Wheel
@@ -109,14 +110,15 @@ def _follow(process: "subprocess.Popen[str]", scratch: Path, progress: Callable[
         try:
             return process.communicate(timeout=_LOOK_EVERY)[0]
         except subprocess.TimeoutExpired:
-            progress(_bytes_under(scratch))
+            progress(bytes_under(scratch))
 
 
-def _bytes_under(folder: Path) -> int:
+def bytes_under(folder: Path) -> int:
+    """Size of the wheels below a folder that pip is working in: files and folders may vanish while we look."""
     total = 0
-    for path in folder.rglob("*.whl"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # pip has just moved it
-            continue
+    for place, _, files in os.walk(folder):  # leaves out a folder that has gone, where `rglob` raises
+        for name in files:
+            if name.endswith(".whl"):
+                with suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(place, name)).st_size
     return total
