@@ -185,8 +185,11 @@ class Faulty(CausalLMDecoder):
         self.fault = fault
         self.share = share
 
-    def _start(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor], *, left: bool) -> Any:
-        return super()._start(sequences, prefixes if self.share else (), audio, left=left)
+    def _start(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Any:
+        return super()._start(sequences, prefixes if self.share else (), audio)
+
+    def _begin(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Any:
+        return super()._begin(sequences, prefixes if self.share else (), audio)
 
 
 class MissingPositions(Faulty):
@@ -206,12 +209,12 @@ class UnmaskedDecoderKeys(Faulty):
 class RightPadded(Faulty):
     """Generates from rows that are padded on the right, as training has them: the last state is of padding."""
 
-    def _start(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor], *, left: bool) -> Any:
-        if not left or not self.fault:
-            return super()._start(sequences, prefixes, audio, left=left)
+    def _begin(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Any:
+        if not self.fault:
+            return super()._begin(sequences, prefixes, audio)
         width = max(len(row) for row in sequences)
         padded = [torch.cat([row, row.new_zeros(width - len(row), row.shape[1])]) for row in sequences]
-        return super()._start(padded, (), (), left=left)
+        return super()._begin(padded, (), ())
 
 
 class Restarted(Faulty):

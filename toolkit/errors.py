@@ -33,6 +33,10 @@ class CheckpointError(ToolkitError):
     """A checkpoint does not fit the model that it is loaded into."""
 
 
+class ServerError(ToolkitError):
+    """A server that is to answer questions cannot be reached, refuses, or answers what it was not asked for."""
+
+
 class AssetError(ToolkitError):
     """A packaged model is not there, or is not what the catalogue says."""
 

@@ -22,6 +22,8 @@ AT_LEAST: dict[str, int] = {
     "imitate.train_utterances": 0,
     "imitate.dev_utterances": 0,
     "imitate.test_utterances": 0,
+    "server.concurrency": 1,
+    "server.retries": 0,
     "train.steps": 0,
     "train.max_minutes": 0,
     "train.batch_size": 1,
@@ -36,7 +38,7 @@ AT_LEAST: dict[str, int] = {
     "bench.wordings": 0,
     "bench.knowledge": 0,
 }
-MORE_THAN_0 = ("prepare.max_duration", "train.learning_rate")
+MORE_THAN_0 = ("prepare.max_duration", "server.timeout", "train.learning_rate")
 SHARES = ("train.warmup", "imitate.concatenated")
 
 

@@ -99,6 +99,13 @@ class ImitateConfig:
     concatenated: float = 0.0
     """share of the training requests in which another utterance's transcript stands, as text, before or after this
     one's speech, and the answer is about both; needs no word times"""
+    engine: str = "local"
+    """who answers: `local`, the decoder on this machine; `openai`, an LLM behind a server that speaks OpenAI's protocol
+    (section `server`): vLLM, SGLang, llama.cpp, `transformers serve` ..."""
+    served_model: str = ""
+    """for `openai`: the name that the server knows the LLM by; its answers are kept under it"""
+    request: dict[str, Any] = field(default_factory=dict)
+    """for `openai`: what else every request says, e.g. {chat_template_kwargs: {enable_thinking: false}}"""
     max_new_tokens: int = 24
     """answers longer than this are cut and marked, so that no end of turn is trained after them"""
     batch_size: int = 48
@@ -120,6 +127,22 @@ class ImitateConfig:
     top_k: int = 0
     """keep the teacher's k likeliest tokens at each position of the training targets, so that loss=distillation runs
     no teacher; in the precision of `decoder.dtype`, whatever `train.decoder_dtype` is. 0 keeps none"""
+
+
+@dataclass
+class ServerConfig:
+    """Where the LLM is served, for imitate.engine=openai. Nothing here decides an answer, so all of it may change.
+
+    A key that the server asks for is taken from the environment variable OPENAI_API_KEY, and from nowhere else.
+    """
+
+    url: str = "http://localhost:8000/v1"
+    concurrency: int = 16
+    """requests under way at once; answers are kept `imitate.batch_size` at a time, better several times as many"""
+    timeout: float = 300.0
+    """seconds without a byte after which a request is given up"""
+    retries: int = 5
+    """how often a request is sent again where the server is busy or gone: after 1 s, 2 s, 4 s ..."""
 
 
 @dataclass
@@ -247,6 +270,7 @@ class Config:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     imitate: ImitateConfig = field(default_factory=ImitateConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

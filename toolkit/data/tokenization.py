@@ -68,6 +68,20 @@ def check_recordings(count: int, prompt: str, history: Seq[Turn] = ()) -> None:
         raise DataError(f"no recording for the {slot(count)} of the prompt, only {count}: {prompt!r}")
 
 
+def written(prompt: str, texts: Seq[str]) -> str:
+    """Write texts into the slots of a prompt: the first where `{speech}` stands, the next where `{speech2}` does."""
+    return _SLOTS.sub(lambda match: texts[int(match[1] or 1) - 1], prompt)
+
+
+def chat(system: str | None, prompt: str, history: Seq[Turn] = ()) -> list[dict[str, str]]:
+    """Return a conversation as chat templates and servers take it; None leaves the system prompt to the template."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for turn in history:
+        messages.append({"role": "user", "content": turn.prompt})
+        messages.append({"role": "assistant", "content": turn.response})
+    return [*messages, {"role": "user", "content": prompt}]
+
+
 class ChatTokenizer:
     """Tokens of the decoder's chat.
 
@@ -168,11 +182,7 @@ class ChatTokenizer:
 
     def _render(self, prompt: str, history: tuple[Turn, ...]) -> tuple[tuple[_Place, ...], tuple[int, ...]]:
         """Return what comes before each slot of the rendered chat, and the tokens after the last."""
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        for turn in history:
-            messages.append({"role": "user", "content": _marked(turn.prompt)})
-            messages.append({"role": "assistant", "content": turn.response})
-        messages.append({"role": "user", "content": _marked(prompt)})
+        messages = chat(self.system, _marked(prompt), [replace(turn, prompt=_marked(turn.prompt)) for turn in history])
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, date_string=_DATE
         )

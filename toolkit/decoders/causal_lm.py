@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from copy import deepcopy
+from dataclasses import dataclass
 from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +14,53 @@ import torch
 from torch import Tensor
 
 from toolkit.assets.pretrained import pretrained
+from toolkit.decoders.packed import PackedLinears
+from toolkit.decoders.row_cache import is_roomy, joined, roomy
 from toolkit.errors import ConfigError
 from toolkit.interfaces import DECODERS, Decoder
 from toolkit.types import GenerationOptions, Outputs
 
+TOGETHER = {"cpu": 512}
+"""of a kind of device, how many positions are run together when rows are begun: more no longer fit a CPU's caches"""
+LINGERING = 16
+"""rows that have ended stay until they are more than one in so many"""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Rows that have been run and may be continued."""
+
+    last: Tensor
+    """(B, D) the last hidden state of each"""
+    cache: Any
+    """their keys and values"""
+    mask: Tensor
+    """(B, N) 0 where the cache holds padding"""
+    position: Tensor
+    """(B, 1) of the last embedding of each"""
+    rows: list[int]
+    """which of the rows given each of them is"""
+
+    @classmethod
+    def of(cls, state: Any, mask: Tensor, positions: Tensor, rows: list[int]) -> _Begun:
+        """Take what a run padded on the left returns."""
+        return cls(state.last_hidden_state[:, -1], roomy(state.past_key_values), mask, positions[:, -1:], rows)
+
+    @classmethod
+    def joined(cls, parts: Seq[_Begun]) -> _Begun:
+        """Bring rows of several runs together; the first is used up."""
+        if len(parts) == 1:
+            return parts[0]
+        longest = max(part.mask.shape[1] for part in parts)
+        masks = [torch.nn.functional.pad(part.mask, (longest - part.mask.shape[1], 0)) for part in parts]
+        return cls(
+            torch.cat([part.last for part in parts]),
+            joined([part.cache for part in parts]),
+            torch.cat(masks),
+            torch.cat([part.position for part in parts]),
+            [row for part in parts for row in part.rows],
+        )
 
 
 @DECODERS.register("causal_lm")
@@ -35,6 +79,7 @@ class CausalLMDecoder(Decoder):
         self.lm, _ = pretrained(AutoModelForCausalLM, model, dtype=DTYPES[dtype], **loading)
         self.lm.requires_grad_(False)
         self.lm.eval()
+        self._packed = PackedLinears(self.lm)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
 
@@ -56,7 +101,7 @@ class CausalLMDecoder(Decoder):
         """Run rows padded on the right and score only the M positions asked."""
         if any(len(p) and int(p.min()) < len(prefix) for p, prefix in zip(positions, prefixes, strict=False)):
             prefixes = ()
-        state, _, _, skipped = self._start(sequences, prefixes, audio, left=False)
+        state, skipped = self._start(sequences, prefixes, audio)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
         return Outputs(self._score(chosen), chosen)
@@ -69,49 +114,101 @@ class CausalLMDecoder(Decoder):
         prefixes: Seq[tuple[int, ...]] = (),
         audio: Seq[Tensor] = (),
     ) -> list[list[int]]:
-        """Continue rows padded on the left, greedily; rows that have ended leave the batch."""
+        """Continue rows padded on the left, greedily; rows that have ended leave the batch, several at a time."""
+        with self._packed():
+            return self._generate(sequences, options, prefixes, audio)
+
+    def _generate(
+        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]
+    ) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in sequences]
-        alive = list(range(len(sequences)))
-        stop = set(options.eos_token_ids)
-        state, mask, position, _ = self._start(sequences, prefixes, audio, left=True)
-        position = position[:, -1:]
+        stop, ended = set(options.eos_token_ids), set[int]()
+        begun = self._begin(sequences, prefixes, audio)
+        last, cache, mask, position, rows = begun.last, begun.cache, begun.mask, begun.position, begun.rows
         for step in range(options.max_new_tokens):
-            tokens = self._score(state.last_hidden_state[:, -1]).argmax(-1)
-            keep = []
-            for i, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
-                if token not in stop:
+            tokens = self._score(last).argmax(-1)
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                if token in stop:
+                    ended.add(row)
+                elif row not in ended:
                     answers[row].append(token)
-                    keep.append(i)
+            keep = [i for i, row in enumerate(rows) if row not in ended]
             if not keep or step + 1 == options.max_new_tokens:
                 break
-            cache = state.past_key_values
-            if len(keep) < len(alive):
+            # To take rows out is to copy all that is left, dearer than to go on with a few that have ended.
+            if len(rows) - len(keep) > len(rows) // LINGERING:
                 index = torch.tensor(keep, device=tokens.device)
                 cache.batch_select_indices(index)
                 tokens, mask, position = tokens[index], mask[index], position[index]
-                alive = [alive[i] for i in keep]
+                rows = [rows[i] for i in keep]
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             position = position + 1
             state = self._run(self.embed(tokens)[:, None], mask, position, past_key_values=cache, use_cache=True)
+            last, cache = state.last_hidden_state[:, -1], state.past_key_values
         return answers
 
-    def _start(
-        self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor], *, left: bool
-    ) -> tuple[Any, Tensor, Tensor, Tensor]:
-        """Run whole rows: what all open with once, each different prefix once, then the rest of every row.
+    def _begin(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> _Begun:
+        """Run whole rows to continue them: what all open with once, each different prefix once, then the rest."""
+        common = _common(prefixes) if len(sequences) > 1 else 0
+        if not common:
+            values, mask, positions = _pad(sequences, left=True)
+            state = self._run(values, mask, positions, _pad_audio(audio, left=True), use_cache=True)
+            return _Begun.of(state, mask, positions, list(range(len(sequences))))
+        ones = torch.ones(1, common, dtype=torch.long, device=sequences[0].device)
+        positions = ones.cumsum(1) - 1
+        begun = _Begun.of(self._run(sequences[0][None, :common], ones, positions, use_cache=True), ones, positions, [0])
+        different = list(dict.fromkeys(prefixes))
+        heads = [sequences[prefixes.index(prefix)][common : len(prefix)] for prefix in different]
+        place = dict.fromkeys(different, 0)
+        if max(map(len, heads)):
+            begun = self._go_on(begun, heads, [0] * len(heads), [common] * len(heads))
+            place = {different[row]: i for i, row in enumerate(begun.rows)}
+        rests = [row[len(prefix) :] for row, prefix in zip(sequences, prefixes, strict=True)]
+        heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
+        return self._go_on(begun, rests, [place[prefix] for prefix in prefixes], list(map(len, prefixes)), heard)
+
+    def _go_on(
+        self, begun: _Begun, parts: Seq[Tensor], after: Seq[int], skipped: Seq[int], audio: Seq[Tensor] = ()
+    ) -> _Begun:
+        """Run parts of rows, those of similar length together, so that little of it is padding.
+
+        Args:
+            begun: what stands before them.
+            parts: of each row, its next embeddings (n_i, D).
+            after: of each row, which of the begun ones it goes on from.
+            skipped: of each row, how many positions stand before the part.
+            audio: of each part, where it is speech.
+        """
+        device, lengths = parts[0].device, [len(part) for part in parts]
+        most = TOGETHER.get(device.type, 0) if is_roomy(begun.cache) else 0
+        groups = _alike(lengths, most) if most else [list(range(len(parts)))]
+        found = []
+        for group in groups:
+            cache = begun.cache if len(groups) == 1 else deepcopy(begun.cache)
+            which = torch.tensor([after[i] for i in group], device=device)
+            cache.batch_select_indices(which)
+            values, mask, positions = _pad([parts[i] for i in group], left=True)
+            mask = torch.cat([begun.mask[which], mask], dim=1)
+            positions = positions + torch.tensor([skipped[i] for i in group], device=device)[:, None]
+            heard = _pad_audio([audio[i] for i in group if audio], left=True)
+            state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
+            found.append(_Begun.of(state, mask, positions, group))
+        return _Begun.joined(found)
+
+    def _start(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> tuple[Any, Tensor]:
+        """Run whole rows to score them: what all open with once, each different prefix once, then the rest.
 
         A prefix is text, so no adapter is behind it and it needs no gradient; who trains on text too gives none.
 
         Returns:
-            the model's output past the prefixes, the mask (B, P + N), the positions (B, N), and the length (B,)
-            of each row's prefix, which is not in the output.
+            the model's output past the prefixes, and the length (B,) of each row's prefix, which is not in the output.
         """
         device = sequences[0].device
         common = _common(prefixes) if len(sequences) > 1 else 0
         if not common:
-            values, mask, positions = _pad(sequences, left=left)
-            state = self._run(values, mask, positions, _pad_audio(audio, left=left), use_cache=left)
-            return state, mask, positions, torch.zeros(len(sequences), dtype=torch.long, device=device)
+            values, mask, positions = _pad(sequences, left=False)
+            state = self._run(values, mask, positions, _pad_audio(audio, left=False))
+            return state, torch.zeros(len(sequences), dtype=torch.long, device=device)
         different = list(dict.fromkeys(prefixes))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
@@ -127,11 +224,11 @@ class CausalLMDecoder(Decoder):
                 state = self._run(values, opening, positions + common, past_key_values=cache, use_cache=True)
             cache = state.past_key_values
             cache.batch_select_indices(which)
-        values, mask, positions = _pad([row[n:] for row, n in zip(sequences, lengths, strict=True)], left=left)
+        values, mask, positions = _pad([row[n:] for row, n in zip(sequences, lengths, strict=True)], left=False)
         mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
-        heard = _pad_audio([row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)], left=left)
+        heard = _pad_audio([row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)], left=False)
         state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
-        return state, mask, positions, lengths
+        return state, lengths
 
     def _run(
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, audio: Tensor | None = None, **cache: Any
@@ -163,6 +260,22 @@ def _common(prefixes: Seq[tuple[int, ...]]) -> int:
     low, high = min(prefixes), max(prefixes)  # of sorted prefixes, these two differ first
     same = (a == b for a, b in zip(low, high, strict=False))
     return sum(takewhile(bool, same))
+
+
+def _alike(lengths: Seq[int], most: int) -> list[list[int]]:
+    """Divide rows into groups of similar lengths, long ones first, each of at most `most` positions with its padding.
+
+    A group is also closed where a row would be padded by more than a third, unless it is still a small one.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        longest, held = (lengths[groups[-1][0]], len(groups[-1])) if groups else (0, 0)
+        full = (held + 1) * longest > most or (3 * lengths[row] < 2 * longest and held * longest >= most // 4)
+        if groups and (not full or not lengths[row]):  # a row of nothing cannot be run but beside another
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
 
 
 def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -66,7 +66,7 @@ def ask(config: Config) -> None:
     model = hearing_model(config)
     llm = text_llm(config, model.decoder if model else None)
     mark = mark_of(config, model, llm)
-    answer_all(config, asked, model, llm, mark)
+    answer_all(config, asked, model, llm, llm, mark)
     truths = text_answers(AnswerStore(answers_folder(config, asked.split, llm.key), llm.max_new_tokens), asked)
     write_kept(asked.folder / GAPS, behaviour_gaps(config, asked, model, llm, truths, mark))
     trained = knowledge.ask(llm.answer_as_trained, mark, llm.max_new_tokens)

@@ -1,8 +1,9 @@
 """Decode: a checkpoint answers the test set, beside the controls that say what its answers are worth.
 
 `speech`: the utterance itself. `deaf`: another utterance's speech, so that a model that ignores what it hears
-is seen to fail. `cascade`: Whisper's own transcript of the utterance, into the same LLM. Beside them stand the
-topline, `text`, and the zero of the agreement scale, `other`, from the answers of the imitate stage.
+is seen to fail. `cascade`: Whisper's own transcript of the utterance, into the LLM that answers in the imitate stage
+(`imitate.engine`). Beside them stand the topline, `text`, and the zero of the agreement scale, `other`, from the
+answers of that stage.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of
+from toolkit.stages.engines import Engine, check_engine
 from toolkit.stages.hypotheses import Row, other_of, write_rows
-from toolkit.stages.imitate import TextLLM, asked_examples, fill, text_llm, transcripts
+from toolkit.stages.imitate import TextLLM, answering, asked_examples, fill, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import language_code, recognise
@@ -66,14 +68,16 @@ def run(config: Config) -> list[Path]:
     """Answer the split with every system asked for. Returns the files written."""
     config = checked(config, config.decode.systems, "decode.systems")
     model = hearing_model(config)
-    llm = text_llm(config, model.decoder if model else None)
+    llm = text_llm(config, model.decoder) if model else None
+    engine = answering(config, llm)
     split = config.decode.split
     examples = asked_examples(config, split)
     tasks = load_tasks(Path(config.imitate.tasks))
     requests = evaluation_requests(list(examples), tasks)
     folder = hypotheses_path(config, split, "speech").parent
-    asked = Asked(split, folder, config.decode.systems, examples, tasks, requests)
-    return answer_all(config, asked, model, llm, mark_of(config, model, llm))
+    about = f" {engine.key}" if llm is not None and engine is not llm else ""
+    asked = Asked(split, folder, config.decode.systems, examples, tasks, requests, about)
+    return answer_all(config, asked, model, llm, engine, mark_of(config, model, llm or engine))
 
 
 def checked(config: Config, systems: Seq[str], key: str) -> Config:
@@ -87,6 +91,7 @@ def checked(config: Config, systems: Seq[str], key: str) -> Config:
             raise ConfigError(f"{key} holds '{system}'; there are: {', '.join(SYSTEMS)}")
     if config.decode.hears not in HEARERS:
         raise ConfigError(f"decode.hears is one of {', '.join(HEARERS)}, not '{config.decode.hears}'")
+    check_engine(config)
     config = as_trained(config)
     if config.decode.hears == "recogniser" or "cascade" in systems:
         language_code(config.decode.language)  # known before hours of decoding
@@ -99,9 +104,15 @@ def hearing_model(config: Config) -> SpeechLLM | None:
     return None if config.decode.hears == "recogniser" else trained_model(config)
 
 
-def answer_all(config: Config, asked: Asked, model: SpeechLLM | None, llm: TextLLM, mark: str) -> list[Path]:
-    """Answer with every system, beside the text LLM's stored answers. Returns the files written."""
-    text = AnswerStore(answers_folder(config, asked.split, llm.key), llm.max_new_tokens)
+def answer_all(
+    config: Config, asked: Asked, model: SpeechLLM | None, llm: TextLLM | None, engine: Engine, mark: str
+) -> list[Path]:
+    """Answer with every system, beside the stored answers of the `engine`; `llm` is the text side of the `model`.
+
+    Returns:
+        the files written.
+    """
+    text = AnswerStore(answers_folder(config, asked.split, engine.key), engine.max_new_tokens)
     # The references come first: without them hours of decoding would be for nothing.
     truths = text_answers(text, asked)
     answers: dict[str, tuple[list[Answer], dict[str, str]]] = {"text": (truths, asked.itself)}
@@ -112,8 +123,8 @@ def answer_all(config: Config, asked: Asked, model: SpeechLLM | None, llm: TextL
         heard = asked.other if system == "deaf" else asked.itself
         if not heard:
             say("decode: one utterance alone has no other to be deaf with; left out")
-        elif system == "cascade" or model is None:
-            answers[system] = (_cascade(config, llm, text, asked, heard, system), heard)
+        elif system == "cascade" or model is None or llm is None:
+            answers[system] = (_cascade(config, engine, text, asked, heard, system), heard)
         else:
             answers[system] = (_listen(config, model, llm, asked, heard, mark, system), heard)
     written = []
@@ -143,7 +154,7 @@ def _check_recogniser(config: Config, key: str) -> None:
         )
 
 
-def mark_of(config: Config, model: SpeechLLM | None, llm: TextLLM) -> str:
+def mark_of(config: Config, model: SpeechLLM | None, llm: Engine) -> str:
     """Digest all that decides the answers to speech."""
     if model is None:
         return fingerprint({"llm": llm.key, "recogniser": _recogniser(config), "language": config.decode.language})
@@ -217,12 +228,12 @@ def spoken_batch(speech: FrameCache | SampleStore, questions: Seq[Question], seq
 
 
 def _cascade(
-    config: Config, llm: TextLLM, store: AnswerStore, asked: Asked, heard: dict[str, str], system: str
+    config: Config, engine: Engine, store: AnswerStore, asked: Asked, heard: dict[str, str], system: str
 ) -> list[Answer]:
     """Answer Whisper's own transcripts of what is heard."""
     questions = recognised_questions(config, asked, heard)
     title = f"answer {asked.split} by cascade" + ("" if system == "cascade" else f" for {system}")
-    fill(store, questions, llm.answer, config.imitate.batch_size, title)
+    fill(store, questions, engine.answer, config.imitate.batch_size, title)
     return [_known(store, question) for question in questions]
 
 
@@ -252,6 +263,6 @@ def _known(store: AnswerStore, question: Question) -> Answer:
     if answer is None:
         raise DataError(
             f"no answer to {question.prompt!r} about {question.text!r} in {store.path}: run the imitate stage with the "
-            "same imitate.tasks, imitate.*_utterances, imitate.max_new_tokens, decoder and system"
+            "same imitate.tasks, imitate.*_utterances, imitate.max_new_tokens, imitate.engine, decoder and system"
         )
     return answer

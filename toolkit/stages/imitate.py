@@ -30,6 +30,7 @@ from toolkit.interfaces import Decoder
 from toolkit.models.build import best_device, build_decoder
 from toolkit.models.splice import splice
 from toolkit.stages.card import Subject, write_card
+from toolkit.stages.engines import Engine, check_engine, served_llm
 from toolkit.stages.filters import check_filters
 from toolkit.stages.hypotheses import other_of
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
@@ -88,11 +89,22 @@ class TextLLM(Teacher):
 def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
     """Build the text side of the decoder that is configured."""
     decoder = decoder or build_decoder(config.decoder).to(best_device())
-    markers = {"speech_marker": config.speech_marker, "text_marker": config.text_marker}
-    tokenizer = ChatTokenizer(config.decoder["model"], config.system, **markers)
+    tokenizer = chat_tokenizer(config)
     probe = tokenizer.question("a {speech} b", (TextSegment("c"),))
     key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder.frozen_state())
     return TextLLM(decoder, tokenizer, key, config.imitate.max_new_tokens)
+
+
+def chat_tokenizer(config: Config) -> ChatTokenizer:
+    """Return the decoder's tokens and chat template, with the configured markers of speech and text."""
+    markers = {"speech_marker": config.speech_marker, "text_marker": config.text_marker}
+    return ChatTokenizer(config.decoder["model"], config.system, **markers)
+
+
+def answering(config: Config, llm: TextLLM | None = None) -> Engine:
+    """Return who answers text: a server, or `llm`, which is built where it is not given."""
+    check_engine(config)
+    return served_llm(config) if config.imitate.engine == "openai" else llm or text_llm(config)
 
 
 def run(config: Config) -> dict[str, int]:
@@ -102,6 +114,7 @@ def run(config: Config) -> dict[str, int]:
         ConfigError: `imitate.shard` is no part, there is no such filter, or the engine cannot keep its teacher.
         DataError: nothing is prepared.
     """
+    check_engine(config)
     check_filters(config.imitate.filters)
     Part.parse(config.imitate.shard, "imitate.shard")
     with helpers(config, answer_splits, config.imitate.jobs - 1):
@@ -121,7 +134,7 @@ def answer_splits(config: Config) -> tuple[dict[str, int], Subject | None]:
     part = Part.parse(config.imitate.shard, "imitate.shard")
     tasks, training = load_tasks(Path(config.imitate.tasks)), training_tasks(config)
     trained = choose(training, config.imitate.use)
-    llm = text_llm(config)
+    llm = answering(config)
     if config.imitate.top_k:
         teacher_of(llm)
     counts: dict[str, int] = {}
@@ -151,9 +164,9 @@ def answer_splits(config: Config) -> tuple[dict[str, int], Subject | None]:
     return counts, _learnt(config, llm, {**tasks, **training}, asked) if part.whole and "train" in asked else None
 
 
-def _learnt(config: Config, llm: TextLLM, tasks: dict[str, Task], asked: dict[str, list[Request]]) -> Subject:
+def _learnt(config: Config, llm: Engine, tasks: dict[str, Task], asked: dict[str, list[Request]]) -> Subject:
     """Tell what of the answers is learnt, and keep what the teacher says of it if that is wanted."""
-    examples, joined = {}, {}
+    examples, joined, tokenizer = {}, {}, chat_tokenizer(config)
     for split in asked.keys() & {"train", "dev"}:
         examples[split] = asked_examples(config, split)
         store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
@@ -165,8 +178,8 @@ def _learnt(config: Config, llm: TextLLM, tasks: dict[str, Task], asked: dict[st
     if config.imitate.top_k:
         for split in sorted(joined, reverse=True):  # both, for the loss on the development set has a teacher too
             folder = answers_folder(config, split, llm.key)
-            keep_teacher(config, teacher_of(llm), llm.tokenizer, folder, joined[split].examples, split)
-    return Subject(llm.key, llm.tokenizer, tasks, examples["train"], joined["train"], asked)
+            keep_teacher(config, teacher_of(llm), tokenizer, folder, joined[split].examples, split)
+    return Subject(llm.key, tokenizer, tasks, examples["train"], joined["train"], asked)
 
 
 def training_tasks(config: Config) -> dict[str, Task]:
@@ -254,7 +267,7 @@ def fill(
 
 def _answer_test(
     config: Config,
-    llm: TextLLM,
+    llm: Engine,
     store: AnswerStore,
     requests: Seq[Request],
     examples: dict[str, Example],

@@ -10,6 +10,7 @@ from toolkit.errors import ConfigError
 from toolkit.interfaces import ADAPTERS, DECODERS, ENCODERS, INTERLEAVERS, LOSSES, Decoder
 from toolkit.models.speech_llm import check_cut, check_needs
 from toolkit.stages.adopt import OWN
+from toolkit.stages.engines import check_engine
 from toolkit.stages.filters import check_filters
 
 DTYPES = ("", "fp32", "bf16")
@@ -21,6 +22,7 @@ def check_training(config: Config) -> None:
     Raises:
         ConfigError: a part does not have an option, or two choices contradict each other; both are named.
     """
+    check_engine(config)
     ENCODERS.check(config.encoder)
     adapter, decoder = ADAPTERS.check(config.adapter), DECODERS.check(config.decoder)
     loss = LOSSES.build(config.loss)

@@ -27,6 +27,7 @@ from toolkit.stages.adopt import adopt_weights
 from toolkit.stages.encode import encoder_training, speech_of, why_audio
 from toolkit.stages.imitate import (
     TextLLM,
+    answering,
     asked_examples,
     asked_requests,
     development_requests,
@@ -189,7 +190,7 @@ def answered(
     split: str,
 ) -> list[Example]:
     """Join requests with their targets: the LLM's answer, or the transcript or label where the task says so."""
-    store = AnswerStore(answers_folder(config, split, llm.key), llm.max_new_tokens)
+    store = AnswerStore(answers_folder(config, split, answering(config, llm).key), llm.max_new_tokens)
     joined = join(store, requests, examples, tasks, config.imitate.filters if split == "train" else ())
     for line in joined.report(split):
         say(f"train: {line}")
