@@ -4,8 +4,9 @@ A small transformer is projected on the decoder's frozen embedding matrix plus a
 without running the decoder. Frames are then merged by their CTC label into about one embedding a token, the
 one expected under the label probabilities. Ours; CTC compression goes back to Gaido et al. 2021.
 
-Nothing but tokens passes: with a free vector beside them, cross-entropy on answers turned it into a soft prompt
-that sharpened the decoder and doubled its distance (KL) from what it says to text.
+Nothing but tokens passes, unless `residual` adds a free vector to each, zero before any imitation. That is what
+connectors of the field have, and in it a training can write what it wants of the decoder whatever the prompt says:
+cross-entropy on answers made it a soft prompt that doubled the decoder's distance (KL) from what it says to text.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class CTCAdapter(TokenAdapter):
 
     `context` limits attention to so many steps to each side, 0 not at all. With little speech a limit
     helps: the encoder has heard the whole utterance anyway, and what sees whole sentences learns them by heart.
+    `residual` adds a free vector to each token, which is zero until the decoder's answers are trained.
     """
 
     exact_lengths: ClassVar[bool] = False
@@ -52,6 +54,7 @@ class CTCAdapter(TokenAdapter):
         dropout: float = 0.1,
         time_masks: int = 2,
         mask_frames: int = 20,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         check_heads(hidden_dim, heads)
@@ -84,6 +87,10 @@ class CTCAdapter(TokenAdapter):
         self.token = nn.Linear(hidden_dim, output_dim)
         self.blank = nn.Linear(hidden_dim, 1)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
+        self.residual = nn.Linear(hidden_dim, output_dim) if residual else None
+        if self.residual is not None:
+            nn.init.zeros_(self.residual.weight)
+            nn.init.zeros_(self.residual.bias)
         self.register_buffer("token_ids", torch.zeros(0, dtype=torch.long))
         self.register_buffer("_embeddings", torch.zeros(0, output_dim), persistent=False)
         self.register_buffer("_directions", torch.zeros(0, output_dim), persistent=False)
@@ -122,6 +129,8 @@ class CTCAdapter(TokenAdapter):
         total = int(counts.sum())
         run = (runs + (counts.cumsum(0) - counts)[:, None])[kept]  # numbered through all rows
         values = torch.softmax(logits[kept][:, 1:], dim=-1) @ self._embeddings
+        if self.residual is not None:
+            values = values + self.residual(hidden.values[kept])
         centres = group_times(frames, self.factor)[kept]
         size = torch.zeros(total, device=values.device).index_add_(0, run, torch.ones_like(centres))
         merged = values.new_zeros(total, values.shape[1]).index_add(0, run, values) / size[:, None]
