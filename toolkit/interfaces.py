@@ -71,6 +71,8 @@ class Adapter(nn.Module, ABC):
     """
 
     exact_lengths: ClassVar[bool] = True
+    neutral: ClassVar[tuple[str, ...]] = ()
+    """beginnings of the names of parameters that, new, change no output: a checkpoint to go on from may lack them"""
 
     @abstractmethod
     def forward(self, frames: Padded) -> Padded:

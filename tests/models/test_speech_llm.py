@@ -209,6 +209,18 @@ def test_an_untrained_ctc_adapter_says_what_to_do(tiny_llm: Path, tiny_whisper: 
         model.generate(batch_of(tiny_llm, [0]), GenerationOptions())
 
 
+def test_a_checkpoint_may_lack_what_changes_no_output(tiny_llm: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    plain, free = model_of("ctc", tiny_llm, tiny_whisper).eval(), model_of("ctc", tiny_llm, tiny_whisper).eval()
+    free.adapter = ADAPTERS.build({"name": "ctc", "residual": True}, 32, plain.decoder.embedding_dim).eval()
+    save_checkpoint(plain, tmp_path / "plain")
+    load_checkpoint(free, tmp_path / "plain")
+    batch, options = batch_of(tiny_llm, [0, 1, 2]), GenerationOptions(5, (1,))
+    assert free.generate(batch, options) == plain.generate(batch, options)
+    save_checkpoint(free, tmp_path / "free")
+    with pytest.raises(CheckpointError, match=r"adapter\.residual\.\w+ has shape .* nothing of that name"):
+        load_checkpoint(plain, tmp_path / "free")
+
+
 def test_a_checkpoint_round_trips_and_holds_the_adapter_alone(
     tiny_llm: Path, tiny_whisper: Path, tmp_path: Path
 ) -> None:

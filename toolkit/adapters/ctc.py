@@ -40,6 +40,7 @@ class CTCAdapter(TokenAdapter):
     """
 
     exact_lengths: ClassVar[bool] = False
+    neutral: ClassVar[tuple[str, ...]] = ("residual.",)
 
     def __init__(
         self,

@@ -68,8 +68,8 @@ def weights_path(folder: Path) -> Path:
 def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
     """Load what was trained into `model`, as it was built.
 
-    LoRA that is new in this model stays as it was drawn, which changes no output: so a training may add it. Likewise
-    it may train an encoder that was frozen.
+    LoRA that is new in this model stays as it was drawn, which changes no output: so a training may add it, and what
+    the adapter calls `neutral`. Likewise it may train an encoder that was frozen.
 
     Raises:
         CheckpointError: there is none, it is damaged, it was trained for another decoder or encoder, its encoder was
@@ -104,7 +104,8 @@ def load_checkpoint(model: SpeechLLM, folder: Path) -> None:
     for part in ("decoder.", "encoder."):
         if not any(name.startswith(part) for name in state):
             missing = [name for name in missing if not name.startswith(part)]
-    if missing:
+    neutral = tuple(f"adapter.{beginning}" for beginning in model.adapter.neutral)
+    if missing := [name for name in missing if not name.startswith(neutral)]:
         raise CheckpointError(
             f"{path} lacks {', '.join(missing[:3])}: it was trained with other options of the adapter, decoder or "
             "train.encoder"
