@@ -87,7 +87,8 @@ def _stage(name: str, argv: list[str]) -> int:
     from toolkit.config import PRIMARY, load_parts, typed
 
     for module, origin in load_parts().items():
-        print(f"plugin {module} ({origin})", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"plugin {module} ({origin})", file=sys.stderr)
     run = import_module(f"toolkit.stages.{name}").run
     status = 0
 
@@ -104,6 +105,7 @@ def _stage(name: str, argv: list[str]) -> int:
 
 def _guarded(name: str, run: Callable[[], object]) -> int:
     """Run a command; what the user can mend is told in a line, a bug of ours keeps its trace."""
+    name += f" (rank {os.environ.get('RANK', '?')})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
     try:
         result = run()
     except ToolkitError as error:

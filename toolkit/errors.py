@@ -37,6 +37,10 @@ class ServerError(ToolkitError):
     """A server that is to answer questions cannot be reached, refuses, or answers what it was not asked for."""
 
 
+class RankError(ToolkitError):
+    """A process of a training over several is gone, stuck, or was started on something else than the others."""
+
+
 class AssetError(ToolkitError):
     """A packaged model is not there, or is not what the catalogue says."""
 

@@ -38,7 +38,7 @@ AT_LEAST: dict[str, int] = {
     "bench.wordings": 0,
     "bench.knowledge": 0,
 }
-MORE_THAN_0 = ("prepare.max_duration", "server.timeout", "train.learning_rate")
+MORE_THAN_0 = ("prepare.max_duration", "server.timeout", "train.learning_rate", "train.rank_timeout")
 SHARES = ("train.warmup", "imitate.concatenated")
 
 

@@ -190,6 +190,11 @@ class TrainConfig:
     """optimiser steps in which it does so, whatever `max_minutes` says; 0 is no curriculum"""
     decoder_dtype: str = ""
     """precision of the frozen decoder in training; empty means that of `decoder.dtype`, in which answers are drawn"""
+    strategy: str = "auto"
+    """of several processes (torchrun): `ddp`, each holds the whole text LLM; `fsdp`, its layers are shared out among
+    the processes of a machine, for an LLM that does not fit; `auto` is ddp (docs/ranks.md)"""
+    rank_timeout: float = 10.0
+    """minutes that processes wait for one another before they give up"""
 
 
 @dataclass

@@ -1,9 +1,6 @@
 """The training step: token-true over micro-batches, bounded by time, and the same when interrupted."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from toolkit.config import Config, save_config
+from toolkit.config import Config
 from toolkit.data.features import FrameCache
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import LOSSES
@@ -152,30 +149,6 @@ def test_answers_that_were_cut_are_kept_as_cut(config_of: ConfigOf, tmp_path: Pa
         if example.response != example.transcript:
             length = len(llm.tokenizer.encode(example.response))
             assert example.response_complete or length >= 4, example
-
-
-def test_two_processes_train_as_one(whole: Path, config_of: ConfigOf, tmp_path: Path) -> None:
-    """The loss is token-true over ranks: torchrun with two gloo processes gives the weights of one process."""
-    config = config_of(tmp_path / "exp", "train.steps=11")
-    save_config(config, tmp_path / "config.yaml")
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import pathlib, sys\n"
-        "from toolkit.config import load_config, load_parts\n"
-        "from toolkit.stages import train\n"
-        "load_parts()\n"
-        "train.run(load_config(pathlib.Path(sys.argv[1])))\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path / "config.yaml")], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(losses(tmp_path / "exp")) == len(losses(whole)) == 11
-    two = weights(tmp_path / "exp")
-    for name, tensor in weights(whole).items():
-        torch.testing.assert_close(tensor, two[name], atol=1e-5, rtol=1e-4)
 
 
 def test_a_training_is_known_again_after_its_parts_have_gained_options(config_of: ConfigOf, tmp_path: Path) -> None:

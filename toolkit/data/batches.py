@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from toolkit.data.rank_rows import rows_of_rank
 from toolkit.data.seeding import seeded
 from toolkit.data.teacher import TeacherStore, text_view
 from toolkit.data.tokenization import ChatTokenizer
@@ -250,7 +251,7 @@ class StepStream(IterableDataset[list[Batch]]):
         batches = lru_cache(maxsize=1)(partial(epoch_batches, self.costs, self.size, seed=self.seed))
         for step in range(*self.steps):
             epoch, within = place_of(step, len(self.costs), self.size)
-            chosen = batches(epoch)[within][self.rank :: self.world]
+            chosen = rows_of_rank(batches(epoch)[within], self.costs, self.rank, self.world)
             micro = self.micro or len(chosen)
             yield [
                 self.collate([self.examples[i] for i in chosen[start : start + micro]], step)

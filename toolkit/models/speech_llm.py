@@ -78,6 +78,8 @@ class SpeechLLM(nn.Module):
         self.adapter = adapter
         self.decoder = decoder
         self.cut = cut
+        self.shares_prefixes = True
+        """whether rows that open with the same text may run it together; never where processes share the decoder out"""
 
     def train(self, mode: bool = True) -> SpeechLLM:
         """Switch only what is trained: frozen parts have no dropout to switch on."""
@@ -200,7 +202,7 @@ class SpeechLLM(nn.Module):
         return self.decoder.outputs(
             [row.embeddings for row in rows],
             [row.positions for row in rows],
-            [row.prefix for row in rows],
+            [row.prefix for row in rows] if self.shares_prefixes else (),
             [row.audio for row in rows],
         )
 

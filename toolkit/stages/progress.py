@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-CONSOLE = Console(stderr=True)
+# Of several processes started by torchrun, the first alone tells how it goes.
+CONSOLE = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 class Bar:

@@ -39,6 +39,7 @@ from toolkit.stages.imitate import (
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
+from toolkit.stages.ranks import TOGETHER, Agreement, batches_of_rank, check_ranks
 from toolkit.stages.targets import join
 from toolkit.stages.teacher import stored_teacher
 from toolkit.stages.trainer import make_trainer
@@ -55,7 +56,7 @@ VALIDATED = 16
 
 _DECIDES = (*KINDS, "cut", "system", "speech_marker", "text_marker", "seed", "imitate", "train", "encode.copies")
 """sections and keys of the configuration that decide what a training is"""
-_BUT = ("imitate.jobs", "imitate.shard")  # who made the answers is all the same
+_BUT = ("imitate.jobs", "imitate.shard", *TOGETHER)  # who made the answers, or trains, is all the same
 
 
 def run(config: Config) -> Path:
@@ -77,6 +78,7 @@ def run(config: Config) -> Path:
     shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
     encoder = encoder_training(config)
     check_training(config)
+    check_ranks(config)
     out.mkdir(parents=True, exist_ok=True)
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     decoder = {**config.decoder, **precision}
@@ -112,7 +114,8 @@ def run(config: Config) -> Path:
         config.train.micro_batch_size, (start, config.train.steps), config.seed,
         trainer.global_rank, trainer.world_size,
     )  # fmt: skip
-    development = _loader(_Development(config, llm, model, loss))
+    trainer.callbacks.append(Agreement(config, start, training))
+    development = _loader(batches_of_rank(_Development(config, llm, model, loss), config, trainer))
     try:
         trainer.fit(module, _loader(steps), development, ckpt_path=str(resume) if start else None)
     except SystemExit as exit:  # what Lightning makes of Ctrl-C

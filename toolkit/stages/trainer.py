@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from toolkit.config import Config
-from toolkit.errors import ConfigError
+from toolkit.stages.ranks import World, strategy_of
 from toolkit.stages.training_bar import TrainingBar
 
 
 def make_trainer(config: Config, out: Path) -> Any:
-    """Make the trainer of an experiment that keeps its checkpoints in `out`.
-
-    Raises:
-        ConfigError: the batch does not divide among the processes.
-    """
+    """Make the trainer of an experiment that keeps its checkpoints in `out`."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*IterableDataset.*__len__.*")
@@ -33,15 +28,13 @@ def make_trainer(config: Config, out: Path) -> Any:
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     every = config.train.validate_every
     # Processes are started by torchrun, which says how many; Lightning must not start more by itself.
-    world, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if config.train.batch_size % world:
-        raise ConfigError(f"train.batch_size={config.train.batch_size} does not divide among {world} processes")
+    world = World.told()
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(
         accelerator="auto",
-        devices=here,
-        num_nodes=world // here,
-        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
+        devices=world.here,
+        num_nodes=world.size // world.here,
+        strategy=strategy_of(config),
         max_steps=config.train.steps,
         max_epochs=-1,
         val_check_interval=every,

@@ -43,7 +43,8 @@ def save_checkpoint(model: SpeechLLM, folder: Path, about: dict[str, str] | None
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in trainable_state(model).items()}
     temporary = folder / (WEIGHTS + ".tmp")
-    metadata = {**identity(model), **(about or {})}
+    about = about or {}
+    metadata = about if about.keys() >= {"decoder", "encoder"} else {**identity(model), **about}
     try:
         save_file(state, temporary, metadata)
         os.replace(temporary, folder / WEIGHTS)

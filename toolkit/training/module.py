@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from toolkit.models.encoder_training import check_reached
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.models.splice import spans_of
 from toolkit.training.checkpoint import trainable_state
+from toolkit.training.ranks import Ranks, Share, sum_gradients, told_by_all, trained_of
 from toolkit.types import Batch
 
 
@@ -118,49 +120,46 @@ class ImitationModule(pl.LightningModule):
         # Dropout is a function of the step too, so that an interrupted run goes on as if it had not been.
         torch.manual_seed(seeded(self.seed, "dropout", self.global_step, self.global_rank).getrandbits(63))
         outputs = []
-        for batch in batches:
+        for batch, counts in self._passes(batches):
             output = self.loss(self.model(batch, self.loss.needs))
             # Summed gradients; they are divided below by a count that is only known at the end.
-            total = output.total
-            if not total.requires_grad:  # text alone teaches nothing, and still ranks meet in the backward pass
-                total = total + sum(0 * p.sum() for p in self.model.parameters() if p.requires_grad)
-            self.manual_backward(total)
-            outputs.append((output.total.detach(), output.count, output.parts))
+            if output.total.requires_grad:  # text alone teaches nothing
+                self.manual_backward(output.total if counts else 0 * output.total)
+            if counts:
+                outputs.append((output.total.detach(), output.count, output.parts))
         heard = any(spans_of(row) for batch in batches for row in batch.sequences)
         if heard and not self._reached:
             check_reached(self.model.encoder)
             self._reached = True
-        count = self._sum_over_ranks(sum(c for _, c, _ in outputs))
+        everybody = told_by_all(self._share(batches, outputs))
+        # One clock for all ranks, that of the slowest, or they would end at different steps.
+        self.elapsed = everybody[0].elapsed + max(share.seconds for share in everybody)
+        self._tick = time.monotonic()
+        count = sum(share.count for share in everybody)
         if count == 0:
-            raise DataError(f"nothing is supervised in step {self.global_step}: {_names(batches)}")
-        world = self.trainer.world_size
-        trained = [p for p in self.model.parameters() if p.grad is not None]
+            raise DataError(f"nothing is supervised in step {self.global_step}: {_names(everybody)}")
+        parameters = trained_of(self.model)
+        sum_gradients(parameters, frozenset.intersection(*(share.idle for share in everybody)))
+        trained = [p for p in parameters if p.grad is not None]
         for p in trained:
             assert p.grad is not None
-            p.grad.mul_(world / count)  # DDP has averaged over ranks already
+            p.grad.mul_(1 / count)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.clip or math.inf)
         if not bool(torch.isfinite(norm)):
             raise DataError(
                 f"the gradient of step {self.global_step} is not finite; nothing was changed by it. "
-                f"Look at these utterances, or lower train.learning_rate: {_names(batches)}"
+                f"Look at these utterances, or lower train.learning_rate: {_names(everybody)}"
             )
         optimizer.step()
-        self.elapsed += time.monotonic() - self._tick
-        self._tick = time.monotonic()
-        names = {name for _, _, parts in outputs for name in parts}
-        local = max(sum(c for _, c, _ in outputs), 1)
-        loss = float(sum(t for t, _, _ in outputs)) / local
-        sums = {name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in sorted(names)}
+        loss = sum(share.total for share in everybody) / count
+        names = sorted({name for share in everybody for name in share.parts})
         self.log("loss", loss, prog_bar=True)
-        self.write_log(
-            {
-                "loss": loss,
-                "learning_rate": rate,
-                "parts": {name: value / local for name, value in sums.items()},
-            }
-        )
-        if self.max_seconds:  # one clock for all ranks, or they would end at different steps
-            self.elapsed = self.trainer.strategy.broadcast(self.elapsed)
+        row = {
+            "loss": loss,
+            "learning_rate": rate,
+            "parts": {name: sum(share.parts.get(name, 0.0) for share in everybody) / count for name in names},
+        }
+        self.write_log({**row, **_balance(everybody)})
         if self.max_seconds and self.elapsed >= self.max_seconds:
             self.trainer.should_stop = True
 
@@ -171,9 +170,10 @@ class ImitationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the development loss; looking at it does not count as training time."""
-        if not self.trainer.sanity_checking and self._validation:
-            count = max(sum(c for _, c in self._validation), 1)
-            loss = float(sum(t for t, _ in self._validation)) / count
+        if not self.trainer.sanity_checking:
+            mine = float(sum(t for t, _ in self._validation)), sum(c for _, c in self._validation)
+            everybody = told_by_all(mine)
+            loss = sum(total for total, _ in everybody) / max(sum(count for _, count in everybody), 1)
             self.log("dev_loss", loss, prog_bar=True)
             self.write_log({"validation": {"loss": loss}})
         self._validation.clear()
@@ -195,11 +195,47 @@ class ImitationModule(pl.LightningModule):
         """Go on with the clock of the interrupted run."""
         self.elapsed = checkpoint["elapsed"]
 
-    def _sum_over_ranks(self, count: int) -> int:
-        if self.trainer.world_size == 1:
-            return count
-        return int(self.trainer.strategy.reduce(torch.tensor(float(count), device=self.device), reduce_op="sum"))
+    def _passes(self, batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """Return the micro-batches and whether they count.
+
+        Ranks that share the decoder out run it equally often: one that has fewer micro-batches repeats its first in
+        vain.
+
+        Raises:
+            DataError: one has none.
+        """
+        yield from ((batch, True) for batch in batches)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, Ranks) and strategy.shared_out:
+            counts = told_by_all(len(batches))
+            if not min(counts):
+                raise DataError(
+                    f"step {self.global_step} has fewer examples than processes, and with train.strategy=fsdp each "
+                    "needs one: take fewer processes, or train.strategy=ddp"
+                )
+            yield from ((batches[0], False) for _ in range(max(counts) - len(batches)))
+
+    def _share(self, batches: list[Batch], outputs: list[tuple[Tensor, int, Mapping[str, Tensor]]]) -> Share:
+        """Tell what this rank did of a step."""
+        names = sorted({name for _, _, parts in outputs for name in parts})
+        return Share(
+            total=float(sum(total for total, _, _ in outputs)),
+            count=sum(count for _, count, _ in outputs),
+            parts={name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in names},
+            ids=tuple(name for batch in batches for name in batch.ids),
+            idle=frozenset(i for i, p in enumerate(trained_of(self.model)) if p.grad is None),
+            elapsed=self.elapsed,
+            seconds=time.monotonic() - self._tick,
+        )
 
 
-def _names(batches: list[Batch]) -> str:
-    return ", ".join(name for batch in batches for name in batch.ids)
+def _balance(everybody: list[Share]) -> dict[str, float]:
+    """Tell how much of the time of a step its ranks work, on average; the rest they wait for the slowest."""
+    if len(everybody) == 1:
+        return {}
+    seconds = [share.seconds for share in everybody]
+    return {"balance": round(sum(seconds) / len(seconds) / max(*seconds, 1e-9), 4)}
+
+
+def _names(everybody: list[Share]) -> str:
+    return ", ".join(name for share in everybody for name in share.ids)
