@@ -54,7 +54,7 @@ MAY_IMPORT = {
 KINDS = ("encoders", "adapters", "decoders", "interleavers", "losses")
 SHARED = {
     "adapters/attention", "adapters/ctc", "adapters/ctc_compress", "adapters/stack", "decoders/causal_lm",
-    "decoders/packed", "decoders/row_cache", "encoders/taps", "interleavers/runs",
+    "decoders/packed", "decoders/packing", "decoders/row_cache", "encoders/taps", "interleavers/runs",
 }  # fmt: skip
 """siblings of a kind never import each other, but for these: what several of them are made of"""
 

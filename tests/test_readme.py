@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/conversations.md", ROOT / "docs/suites.md",
     ROOT / "docs/imitation_data.md", ROOT / "plugins/README.md", ROOT / "recipes/README.md",
-    ROOT / "docs/servers.md", ROOT / "docs/ranks.md", ROOT / "egs/librispeech/README.md",
+    ROOT / "docs/servers.md", ROOT / "docs/ranks.md", ROOT / "docs/batches.md", ROOT / "egs/librispeech/README.md",
 ]  # fmt: skip
 
 

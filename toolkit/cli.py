@@ -35,7 +35,7 @@ TOOLS = {
     "table": "experiments, or the systems of a table.yaml -> RESULTS.md and results.json",
     "compare": "two systems that answered the same: their paired differences, with intervals and a test",
     "sweep": "cells that differ in a few overrides, each in a process of its own -> SWEEP.md, one table",
-    "plan": "what an experiment would take: parameters, memory by part, steps; without weights",
+    "plan": "what an experiment would take: parameters, memory by part, steps; `plan batches`: its batches; no weights",
     "answer": "ask a trained model about one recording, or several in a conversation",
     "suite": "a benchmark of others (Speech-IFEval, VoiceBench, Dynamic-SUPERB) on a trained model -> SUITE.md",
     "assets": "packaged models that need no hub: list, fetch",

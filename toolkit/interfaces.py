@@ -152,6 +152,19 @@ class Decoder(nn.Module, ABC):
 
     embedding_dim: int
     vocabulary_size: int
+    rows_run: Tensor | int = 0
+    """positions of rows that it has run so far, where it counts them"""
+    padded_run: int = 0
+    """the same with the padding of the rows"""
+    packing: bool = False
+    """whether `outputs` runs several short rows in the place of a long one"""
+
+    def pack(self) -> bool:
+        """Run several short rows in the place of a long one from now on; returns whether it can. By default it cannot.
+
+        Law: each row gives what it gives alone.
+        """
+        return False
 
     @abstractmethod
     def embed(self, token_ids: Tensor) -> Tensor:

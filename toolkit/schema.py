@@ -159,6 +159,16 @@ class TrainConfig:
     """utterances a step, over all ranks and micro-batches"""
     micro_batch_size: int = 0
     """utterances a forward pass, in validation too (16 at most); 0 means the whole batch, and 16 in validation"""
+    batch_tokens: int = 0
+    """positions a step, over all ranks and micro-batches, in the place of `batch_size`: embeddings of the speech and
+    tokens of prompt and answer, with their padding; a row that has more is a step by itself. 0 goes by `batch_size`"""
+    micro_batch_tokens: int = 0
+    """positions a forward pass, with their padding, in the place of `micro_batch_size`: rows of a step about as long as
+    each other go together. 0 goes by `micro_batch_size`"""
+    workers: int = 0
+    """processes of each rank that make its batches; 0 makes them in training itself"""
+    packing: bool = False
+    """whether the decoder runs several short rows in the place of a long one; what is learnt is the same"""
     learning_rate: float = 1e-3
     encoder: str = "frozen"
     """what is trained of the encoder: `frozen`, nothing, and the encode stage keeps its frames; `lora`, matrices beside

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -201,6 +201,8 @@ class Batch:
     """the token that the decoder's chat template puts after an answer; -1 where nobody says"""
     stored_teacher: TopK | None = None
     """what the teacher says at the supervised positions of the text view, from a store: the teacher is then not run"""
+    idle: bool = False
+    """whether nothing of it counts here: the rows are another rank's, and this one has none in a pass of all ranks"""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch with its tensors on `device`."""
@@ -208,11 +210,9 @@ class Batch:
         def move(x: Padded | None) -> Padded | None:
             return None if x is None else x.to(device)
 
-        return Batch(
-            self.ids, self.sequences, move(self.audio), move(self.frames),
-            self.teacher_sequences, move(self.transcripts), move(self.token_times),
-            self.recordings, self.spoken, self.end_of_turn,
-            None if self.stored_teacher is None else self.stored_teacher.to(device),
+        return replace(
+            self, audio=move(self.audio), frames=move(self.frames), transcripts=move(self.transcripts),
+            token_times=move(self.token_times), stored_teacher=self.stored_teacher and self.stored_teacher.to(device),
         )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from toolkit.config import compose_config, save_config
-from toolkit.data import batches
-from toolkit.data.batches import Collator, Shares, StepStream, batch_indices
+from toolkit.data import order
+from toolkit.data.batches import Collator, Shares, StepStream
+from toolkit.data.order import batch_indices
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError, DataError
@@ -170,7 +171,7 @@ def test_the_order_is_that_of_single_steps_and_made_once_an_epoch(
     size: int, first: int, last: int, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    whole = batches.epoch_batches
+    whole = order.epoch_batches
 
     def counted(costs: list[float], size: int, epoch: int, seed: int) -> list[list[int]]:
         made.append(epoch)
@@ -178,7 +179,7 @@ def test_the_order_is_that_of_single_steps_and_made_once_an_epoch(
 
     stream = StepStream(EXAMPLES, collator(tokenizer, Shares(1.0)), size, 0, (first, last), seed=5)
     with monkeypatch.context() as patch:
-        patch.setattr(batches, "epoch_batches", counted)
+        patch.setattr(order, "epoch_batches", counted)
         found = [batch[0].ids for batch in stream]
     wanted = [batch_indices(stream.costs, size, step, 5) for step in range(first, last)]
     assert found == [tuple(EXAMPLES[i].id for i in step) for step in wanted]

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from toolkit.data.answers import Answer, AnswerStore, Question
-from toolkit.data.batches import batch_indices
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import fingerprint
+from toolkit.data.order import batch_indices
 from toolkit.errors import DataError, StaleCacheError
 
 QUESTIONS = [Question("Say: {speech}", f"text {'x' * i}\u2028") for i in range(7)]

@@ -1,7 +1,7 @@
 """Examples -> batches: which examples share a step, and what the model gets of each.
 
 The order is a function of (seed, step) alone, so a run that was interrupted goes on with the very batches it
-would have had, and every rank can work out its own share.
+would have had, and every rank can work out its own share (`toolkit.data.order`).
 """
 
 from __future__ import annotations
@@ -9,24 +9,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
-from toolkit.data.rank_rows import rows_of_rank
+from toolkit.data.budget import Budget
+from toolkit.data.costs import rough_costs
+from toolkit.data.order import StepOrder, turns
 from toolkit.data.seeding import seeded
 from toolkit.data.teacher import TeacherStore, text_view
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import ConfigError, DataError
+from toolkit.errors import ConfigError
 from toolkit.interfaces import Interleaver
 from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TextSegment, TopK
-
-POOL = 20
-"""batches whose examples are sorted by length together: longer pools pad less and shuffle less"""
 
 
 @dataclass(frozen=True)
@@ -165,51 +163,6 @@ def numbered(counts: Seq[int]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True))
 
 
-def batch_indices(costs: Seq[float], size: int, step: int, seed: int) -> list[int]:
-    """Return the examples of one step.
-
-    Every example comes once an epoch. Within pools of 20 batches examples are sorted by cost, so that batch
-    mates are about as long as each other; the batches of an epoch are then shuffled.
-
-    Args:
-        costs: of each example: what its row costs the model.
-        size: examples a step.
-        step: counted from 0 over all epochs.
-        seed: of the order.
-
-    Raises:
-        DataError: there are no examples.
-    """
-    epoch, within = place_of(step, len(costs), size)
-    return epoch_batches(costs, size, epoch, seed)[within]
-
-
-def place_of(step: int, count: int, size: int) -> tuple[int, int]:
-    """Return the epoch of a step and its place there, of `count` examples by `size`.
-
-    Raises:
-        DataError: there are no examples.
-    """
-    if not count:
-        raise DataError("no training examples: was the imitate stage run for these tasks?")
-    return divmod(step, count // min(size, count))
-
-
-def epoch_batches(costs: Seq[float], size: int, epoch: int, seed: int) -> list[list[int]]:
-    """Return the examples of every step of one epoch; arguments as for `batch_indices`."""
-    size = min(size, len(costs))
-    per_epoch = len(costs) // size
-    rng = seeded(seed, "order", epoch)
-    order = rng.sample(range(len(costs)), len(costs))
-    pool = POOL * size
-    batches: list[list[int]] = []
-    for start in range(0, per_epoch * size, pool):
-        chunk = sorted(order[start : min(start + pool, per_epoch * size)], key=lambda i: costs[i])
-        batches.extend(chunk[i : i + size] for i in range(0, len(chunk), size))
-    rng.shuffle(batches)
-    return batches
-
-
 class StepStream(IterableDataset[list[Batch]]):
     """The micro-batches of one optimiser step after another.
 
@@ -222,6 +175,7 @@ class StepStream(IterableDataset[list[Batch]]):
         seed: of the order.
         rank: this process.
         world: processes.
+        budget: as for `StepOrder`.
     """
 
     def __init__(
@@ -234,39 +188,24 @@ class StepStream(IterableDataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        budget: Budget | None = None,
     ) -> None:
         self.examples = examples
         self.collate = collate
-        self.size = size
-        self.micro = micro
         self.steps = steps
-        self.seed = seed
         self.rank = rank
         self.world = world
-        # A row costs its speech, its prompt and its answer; characters stand for tokens, 4 to one.
-        self.costs = [12.5 * _seconds(e) + _characters(e) / 4 for e in examples]
+        self.costs = rough_costs(examples)
+        self.order = StepOrder(self.costs, size, micro, seed, budget)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        # An epoch is shuffled and sorted once, not again at each of its steps.
-        batches = lru_cache(maxsize=1)(partial(epoch_batches, self.costs, self.size, seed=self.seed))
-        for step in range(*self.steps):
-            epoch, within = place_of(step, len(self.costs), self.size)
-            chosen = rows_of_rank(batches(epoch)[within], self.costs, self.rank, self.world)
-            micro = self.micro or len(chosen)
+        worker = get_worker_info()
+        for step in turns(self.steps, *((worker.id, worker.num_workers) if worker else ())):
             yield [
-                self.collate([self.examples[i] for i in chosen[start : start + micro]], step)
-                for start in range(0, len(chosen), micro)
+                replace(self.collate([self.examples[i] for i in share.rows], step), idle=share.idle)
+                for share in self.order(step, self.rank, self.world)
             ]
 
     def __len__(self) -> int:
         # All steps, not those that are left: Lightning compares it with a counter that a resumed run restores.
         return self.steps[1]
-
-
-def _seconds(example: Example) -> float:
-    return sum(said.duration for said in example.utterances)
-
-
-def _characters(example: Example) -> int:
-    before = sum(len(turn.prompt) + len(turn.response) for turn in example.history)
-    return before + len(example.prompt) + len(example.response)

@@ -119,6 +119,16 @@ class ChatTokenizer:
         text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
         return text.strip()
 
+    def counts(self, texts: Seq[str]) -> list[int]:
+        """Count the tokens of each text, of many at once."""
+        rows = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [len(row) for row in rows]
+
+    def around(self) -> int:
+        """Return how many tokens the template and the system prompt put around a prompt."""
+        slots, after = self._frame(SLOT, ())
+        return sum(len(before) for before, _, _ in slots) + len(after)
+
     def transcript(self, text: str) -> tuple[int, ...]:
         """Tokenise a transcript as it stands in a prompt after a space; what CTC is trained on."""
         return self.encode(" " + text)

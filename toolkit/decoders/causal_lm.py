@@ -15,6 +15,7 @@ from torch import Tensor
 
 from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.packed import PackedLinears
+from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.row_cache import is_roomy, joined, roomy
 from toolkit.errors import ConfigError
 from toolkit.interfaces import DECODERS, Decoder
@@ -91,6 +92,11 @@ class CausalLMDecoder(Decoder):
         """Look up input embeddings: (n,) -> (n, D)."""
         return self.lm.get_input_embeddings()(token_ids)  # type: ignore[no-any-return]
 
+    def pack(self) -> bool:
+        """Run several short rows in the place of a long one from now on, to score them."""
+        self.packing = can_pack(self.lm.config.get_text_config())
+        return self.packing
+
     def outputs(
         self,
         sequences: Seq[Tensor],
@@ -151,8 +157,8 @@ class CausalLMDecoder(Decoder):
         """Run whole rows to continue them: what all open with once, each different prefix once, then the rest."""
         common = _common(prefixes) if len(sequences) > 1 else 0
         if not common:
-            values, mask, positions = _pad(sequences, left=True)
-            state = self._run(values, mask, positions, _pad_audio(audio, left=True), use_cache=True)
+            values, mask, positions = pad(sequences, left=True)
+            state = self._run(values, mask, positions, pad_audio(audio, left=True), use_cache=True)
             return _Begun.of(state, mask, positions, list(range(len(sequences))))
         ones = torch.ones(1, common, dtype=torch.long, device=sequences[0].device)
         positions = ones.cumsum(1) - 1
@@ -187,10 +193,10 @@ class CausalLMDecoder(Decoder):
             cache = begun.cache if len(groups) == 1 else deepcopy(begun.cache)
             which = torch.tensor([after[i] for i in group], device=device)
             cache.batch_select_indices(which)
-            values, mask, positions = _pad([parts[i] for i in group], left=True)
+            values, mask, positions = pad([parts[i] for i in group], left=True)
             mask = torch.cat([begun.mask[which], mask], dim=1)
             positions = positions + torch.tensor([skipped[i] for i in group], device=device)[:, None]
-            heard = _pad_audio([audio[i] for i in group if audio], left=True)
+            heard = pad_audio([audio[i] for i in group if audio], left=True)
             state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
             found.append(_Begun.of(state, mask, positions, group))
         return _Begun.joined(found)
@@ -206,9 +212,11 @@ class CausalLMDecoder(Decoder):
         device = sequences[0].device
         common = _common(prefixes) if len(sequences) > 1 else 0
         if not common:
-            values, mask, positions = _pad(sequences, left=False)
-            state = self._run(values, mask, positions, _pad_audio(audio, left=False))
-            return state, torch.zeros(len(sequences), dtype=torch.long, device=device)
+            nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)
+            if self.packing:
+                return run_packed(self._run, sequences, nothing, audio), nothing
+            values, mask, positions = pad(sequences, left=False)
+            return self._run(values, mask, positions, pad_audio(audio, left=False)), nothing
         different = list(dict.fromkeys(prefixes))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
@@ -219,21 +227,27 @@ class CausalLMDecoder(Decoder):
             heads = [sequences[prefixes.index(prefix)][common : len(prefix)] for prefix in different]
             opening = ones
             if max(map(len, heads)):
-                values, mask, positions = _pad(heads, left=False)
+                values, mask, positions = pad(heads, left=False)
                 opening, cache = torch.cat([ones, mask], dim=1), state.past_key_values
                 state = self._run(values, opening, positions + common, past_key_values=cache, use_cache=True)
-            cache = state.past_key_values
-            cache.batch_select_indices(which)
-        values, mask, positions = _pad([row[n:] for row, n in zip(sequences, lengths, strict=True)], left=False)
+        cache, rests = state.past_key_values, [row[n:] for row, n in zip(sequences, lengths, strict=True)]
+        heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
+        if self.packing:
+            return run_packed(self._run, rests, lengths, heard, which, opening, cache), lengths
+        cache.batch_select_indices(which)
+        values, mask, positions = pad(rests, left=False)
         mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
-        heard = _pad_audio([row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)], left=False)
-        state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
-        return state, lengths
+        speech = pad_audio(heard, left=False)
+        return self._run(values, mask, positions, speech, past_key_values=cache, use_cache=True), lengths
 
     def _run(
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, audio: Tensor | None = None, **cache: Any
     ) -> Any:
         """Run (B, N, D) after what the cache holds; `audio` (B, N) is for those who tell speech from text."""
+        self.padded_run += len(embeddings) * embeddings.shape[1]
+        own = mask[..., -embeddings.shape[1] :]
+        real = own if own.dim() == 2 else own[:, 0].diagonal(dim1=1, dim2=2) == 0
+        self.rows_run = self.rows_run + real.sum()  # not looked at: that would be waiting for it
         return self.lm.base_model(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -276,18 +290,3 @@ def _alike(lengths: Seq[int], most: int) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
-
-
-def _pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Pad rows (n_i, D) to (B, N, D), with mask (B, N) and the positions (B, N) each row has alone."""
-    side = "left" if left else "right"
-    values = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_side=side)
-    ones = [torch.ones(len(row), dtype=torch.long, device=values.device) for row in sequences]
-    mask = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
-    return values, mask, (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _pad_audio(audio: Seq[Tensor], *, left: bool) -> Tensor | None:
-    """Pad masks (n_i,) to (B, N) as `_pad` pads their rows; None where there are none."""
-    side = "left" if left else "right"
-    return torch.nn.utils.rnn.pad_sequence(list(audio), batch_first=True, padding_side=side) if audio else None

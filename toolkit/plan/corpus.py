@@ -90,8 +90,11 @@ def trained_tasks(config: Config) -> list[Task]:
     return choose(training_tasks(config), config.imitate.use)
 
 
-def work(config: Config, model: SpeechLLM, loss: Loss, there: dict[str, Amount]) -> Work | None:
-    """Count what the stages would do; None where nobody knows how much there is to train on."""
+def work(config: Config, model: SpeechLLM, loss: Loss, there: dict[str, Amount], positions: int) -> Work | None:
+    """Count what the stages would do; None where nobody knows how much there is to train on.
+
+    A row has so many `positions` in the mean, for steps that go by them.
+    """
     if "train" not in there:
         return None
     answers = _answers(config, there) if learns_from_answers(loss) else {}
@@ -100,7 +103,8 @@ def work(config: Config, model: SpeechLLM, loss: Loss, there: dict[str, Amount])
     examples = there["train"].utterances * (1 + config.encode.copies)
     if learns_from_answers(loss):
         examples = asked * min(config.imitate.tasks_per_cut, len(tasks))
-    per_epoch = examples // min(config.train.batch_size, examples)
+    together = config.train.batch_tokens // positions if config.train.batch_tokens else config.train.batch_size
+    per_epoch = examples // max(1, min(together, examples))
     steps = config.train.steps
     return Work(
         examples, per_epoch, steps, steps / per_epoch, _cache(config, model, there),

@@ -70,24 +70,34 @@ def make_plan(config: Config, question: Question) -> Plan:
         ToolkitError: it could not be trained, or nobody knows the sizes of a model.
     """
     gpus, size = question.gpus, config.train.batch_size
-    if gpus < 1 or size % gpus:
+    if gpus < 1 or (size % gpus and not config.train.batch_tokens):
         raise ConfigError(f"train.batch_size={size} does not divide among {gpus} processes")
     model = model_without_weights(config)
     parts, loss = sizes_of(model, config), LOSSES.build(config.loss)
     there = amounts(config, question.hours, question.utterances)
     mean = there["train"].seconds if "train" in there else 0.0
     rows = rows_of(config, model, trained_tasks(config), mean, answers=learns_from_answers(loss))
-    together = min(config.train.micro_batch_size or size, size // gpus)
+    together = _together(config, rows, gpus)
     emits = isinstance(model.adapter, TokenAdapter)
     labels = min(question.tokens or VOCABULARY, model.decoder.vocabulary_size) if emits else 0
     memory = _memory(config, model, parts, rows)
     if config.train.steps:
         train = training_memory(model, parts, config, loss, rows.longest, together, gpus, labels)
         memory = {"train": train, **memory}
-    done = work(config, model, loss, there)
+    done = work(config, model, loss, there, rows.mean.tokens or rows.mean.embeddings)
     hours = done.answer_tokens / question.rate / 3600 if done and question.rate else None
     notes = _notes(config, rows, done, labels if not question.tokens else 0)
     return Plan(parts, rows, together, memory, there, done, hours, notes, _warnings(memory, question.gpu_memory))
+
+
+def _together(config: Config, rows: Rows, gpus: int) -> int:
+    """Return how many of the longest rows there are in a forward pass at most."""
+    given = config.train
+    if not (given.batch_tokens or given.micro_batch_tokens):
+        return min(given.micro_batch_size or given.batch_size, given.batch_size // gpus)
+    # Rows without a decoder are as long as their speech, and one that is above the budget is alone.
+    longest = rows.longest.tokens or rows.longest.embeddings
+    return max(1, (given.micro_batch_tokens or -(-given.batch_tokens // gpus)) // longest)
 
 
 def _memory(config: Config, model: SpeechLLM, parts: Seq[PartSize], rows: Rows) -> dict[str, tuple[Item, ...]]:
@@ -120,7 +130,11 @@ def _notes(config: Config, rows: Rows, done: Work | None, labels: int) -> tuple[
 
 
 def _warnings(memory: dict[str, tuple[Item, ...]], most: float) -> tuple[str, ...]:
-    keys = {"train": "train.micro_batch_size", "encode": "encode.batch_size", "decode": "decode.batch_size"}
+    keys = {
+        "train": "train.micro_batch_size",
+        "encode": "encode.batch_size",
+        "decode": "decode.batch_size",
+    }
     return tuple(
         f"{stage} needs about {total(items) / GIGA:.1f} GB, and there are {most:g}: "
         f"lower {keys.get(stage, 'imitate.batch_size')}, or take smaller models"

@@ -101,7 +101,7 @@ def chat_tokenizer(config: Config) -> ChatTokenizer:
     return ChatTokenizer(config.decoder["model"], config.system, **markers)
 
 
-def answering(config: Config, llm: TextLLM | None = None) -> Engine:
+def answering(config: Config, llm: Engine | None = None) -> Engine:
     """Return who answers text: a server, or `llm`, which is built where it is not given."""
     check_engine(config)
     return served_llm(config) if config.imitate.engine == "openai" else llm or text_llm(config)

@@ -32,6 +32,11 @@ def check_training(config: Config) -> None:
     check_filters(config.imitate.filters)
     if config.train.decoder_dtype not in DTYPES:
         raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
+    if config.train.batch_tokens and config.train.micro_batch_size and not config.train.micro_batch_tokens:
+        raise ConfigError(
+            f"train.batch_tokens={config.train.batch_tokens} goes by positions, and train.micro_batch_size="
+            f"{config.train.micro_batch_size} by rows: say train.micro_batch_tokens, or train.micro_batch_size=0"
+        )
     if config.interleaver.get("learn_text") and "teacher" in loss.needs:
         raise ConfigError(
             f"interleaver.learn_text needs a loss without a teacher, not loss={config.loss['name']}, "

@@ -17,7 +17,7 @@ from toolkit.training.ranks import Ranks, told_by_all
 from toolkit.types import Example
 
 STRATEGIES = ("auto", "ddp", "fsdp")
-TOGETHER = ("train.strategy", "train.rank_timeout")
+TOGETHER = ("train.strategy", "train.rank_timeout", "train.workers")
 """keys that say how processes work together, and decide nothing of what is trained"""
 
 
@@ -49,7 +49,7 @@ def check_ranks(config: Config) -> None:
             f"{world.size} processes, {world.here} of them here: start equally many on every machine "
             "(torchrun --nproc-per-node)"
         )
-    if size % world.size:
+    if size % world.size and not config.train.batch_tokens:
         near = max(size // world.size, 1) * world.size
         raise ConfigError(
             f"train.batch_size={size} does not divide among {world.size} processes: say train.batch_size={near} or "

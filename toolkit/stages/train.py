@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from toolkit.config import KINDS, Config, load_config, save_config
 from toolkit.data.answers import AnswerStore
 from toolkit.data.augmentation import copies_of, copy_of
-from toolkit.data.batches import Collator, Shares, StepStream
+from toolkit.data.batches import Collator, Shares
 from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, Task, choose
 from toolkit.data.teacher import TeacherStore
@@ -25,6 +25,7 @@ from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.adopt import adopt_weights
 from toolkit.stages.encode import encoder_training, speech_of, why_audio
+from toolkit.stages.engines import Engine
 from toolkit.stages.imitate import (
     TextLLM,
     answering,
@@ -40,12 +41,14 @@ from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
 from toolkit.stages.ranks import TOGETHER, Agreement, batches_of_rank, check_ranks
+from toolkit.stages.steps import load_steps, size_of
 from toolkit.stages.targets import join
 from toolkit.stages.teacher import stored_teacher
 from toolkit.stages.trainer import make_trainer
 from toolkit.training.anchor import AnchoredLoss
 from toolkit.training.checkpoint import identity, load_checkpoint, save_checkpoint
 from toolkit.training.module import ImitationModule
+from toolkit.training.waste import TimedLoader
 from toolkit.types import Batch, Example
 
 LOG = "train_log.jsonl"
@@ -83,6 +86,8 @@ def run(config: Config) -> Path:
     precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
     decoder = {**config.decoder, **precision}
     model = build_model(config.encoder, config.adapter, decoder, config.cut, config.seed, encoder)
+    if config.train.packing and not model.decoder.pack():
+        raise ConfigError(f"train.packing: the attention of {config.decoder['model']} cannot: say train.packing=false")
     origin = identity(model)
     loss = LOSSES.build(config.loss)
     if config.train.anchor and "student" in loss.needs:
@@ -104,23 +109,21 @@ def run(config: Config) -> Path:
         save_config(config, out / CONFIG)
         if not resume.exists():
             _begin_log(config)
-    module = _module(config, model, loss)
     start = torch.load(resume, weights_only=True)["global_step"] if resume.exists() else 0
     if start:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
-    steps = StepStream(
-        training, _collator(config, llm.tokenizer, model, loss, "train", shares, stored), config.train.batch_size,
-        config.train.micro_batch_size, (start, config.train.steps), config.seed,
-        trainer.global_rank, trainer.world_size,
-    )  # fmt: skip
+    collate = _collator(config, llm.tokenizer, model, loss, "train", shares, stored)
+    steps = load_steps(config, training, collate, model, loss, start, (trainer.global_rank, trainer.world_size))
+    module = _module(config, model, loss, steps)
     trainer.callbacks.append(Agreement(config, start, training))
     development = _loader(batches_of_rank(_Development(config, llm, model, loss), config, trainer))
     try:
-        trainer.fit(module, _loader(steps), development, ckpt_path=str(resume) if start else None)
+        trainer.fit(module, steps, development, ckpt_path=str(resume) if start else None)
     except SystemExit as exit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from exit
     if trainer.is_global_zero:
+        say(f"train: {module.waste.summary()}")
         save_checkpoint(model, out, {**origin, "steps": str(trainer.global_step)})
         (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
         resume.unlink(missing_ok=True)
@@ -167,7 +170,7 @@ def _flat(values: dict[str, Any], head: str = "") -> dict[str, Any]:
     return flat
 
 
-def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]:
+def training_examples(config: Config, llm: Engine, loss: Loss) -> list[Example]:
     """Return what to train on: transcripts alone for CTC, else every answered request of the recipe.
 
     Raises:
@@ -186,7 +189,7 @@ def training_examples(config: Config, llm: TextLLM, loss: Loss) -> list[Example]
 
 def answered(
     config: Config,
-    llm: TextLLM,
+    llm: Engine,
     requests: list[Request],
     examples: dict[str, Example],
     tasks: dict[str, Task],
@@ -251,7 +254,7 @@ class _Development(torch.utils.data.Dataset[Batch]):
         return self.collate(self.batches[index], 0)
 
 
-def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
+def _module(config: Config, model: SpeechLLM, loss: Loss, steps: TimedLoader) -> ImitationModule:
     return ImitationModule(
         model,
         loss,
@@ -265,6 +268,7 @@ def _module(config: Config, model: SpeechLLM, loss: Loss) -> ImitationModule:
         log_path=Path(config.exp_dir) / LOG,
         phase="imitation" if "student" in loss.needs else "warm_start",
         encoder_learning_rate=config.train.encoder_learning_rate,
+        waited=lambda: steps.waited,
     )
 
 
@@ -294,5 +298,5 @@ def _announce(model: SpeechLLM, training: list[Example], config: Config) -> None
     limit = f", at most {config.train.max_minutes:g} minutes" if config.train.max_minutes else ""
     say(
         f"train: {trained / 1e6:.1f} M parameters of {(trained + frozen) / 1e6:.1f} M on {len(training)} examples "
-        f"from {hours:.2f} h of speech; {config.train.steps} steps of {config.train.batch_size}{limit}"
+        f"from {hours:.2f} h of speech; {config.train.steps} steps of {size_of(config)}{limit}"
     )

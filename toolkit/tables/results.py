@@ -184,7 +184,8 @@ def _budget(spec: Spec, cells: Mapping[str, TableCell]) -> str:
     def words(cell: TableCell) -> str:
         train = cell.config.train
         limit = f", at most {train.max_minutes:g} minutes" if train.max_minutes else ""
-        return f"{train.steps} steps of {train.batch_size}{limit}"
+        size = f"at most {train.batch_tokens} positions" if train.batch_tokens else train.batch_size
+        return f"{train.steps} steps of {size}{limit}"
 
     trained = [cell for cell in cells.values() if cell.trained]
     rows = next((words(cell) for cell in trained if cell.row != WARM), "nothing is trained")

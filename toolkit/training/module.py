@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from toolkit.models.speech_llm import SpeechLLM
 from toolkit.models.splice import spans_of
 from toolkit.training.checkpoint import trainable_state
 from toolkit.training.ranks import Ranks, Share, sum_gradients, told_by_all, trained_of
+from toolkit.training.waste import Waste
 from toolkit.types import Batch
 
 
@@ -41,6 +42,7 @@ class ImitationModule(pl.LightningModule):
         log_path: JSON lines for the report.
         phase: name of this training in the log.
         encoder_learning_rate: at the peak, for what is trained of the encoder; None is that of all else.
+        waited: returns for how many seconds data was waited for so far.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ImitationModule(pl.LightningModule):
         log_path: Path,
         phase: str,
         encoder_learning_rate: float | None = None,
+        waited: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -75,6 +78,7 @@ class ImitationModule(pl.LightningModule):
         self.phase = phase
         self.encoder_learning_rate = learning_rate if encoder_learning_rate is None else encoder_learning_rate
         self.elapsed = 0.0
+        self.waste = Waste(lambda: (int(model.decoder.rows_run), model.decoder.padded_run), waited)
         self._tick = time.monotonic()
         self._reached = False
         self._validation: list[tuple[Tensor, int]] = []
@@ -120,6 +124,7 @@ class ImitationModule(pl.LightningModule):
         # Dropout is a function of the step too, so that an interrupted run goes on as if it had not been.
         torch.manual_seed(seeded(self.seed, "dropout", self.global_step, self.global_rank).getrandbits(63))
         outputs = []
+        self.waste.begin()
         for batch, counts in self._passes(batches):
             output = self.loss(self.model(batch, self.loss.needs))
             # Summed gradients; they are divided below by a count that is only known at the end.
@@ -131,7 +136,8 @@ class ImitationModule(pl.LightningModule):
         if heard and not self._reached:
             check_reached(self.model.encoder)
             self._reached = True
-        everybody = told_by_all(self._share(batches, outputs))
+        mine = self._share(batches, outputs)
+        everybody = told_by_all(mine)
         # One clock for all ranks, that of the slowest, or they would end at different steps.
         self.elapsed = everybody[0].elapsed + max(share.seconds for share in everybody)
         self._tick = time.monotonic()
@@ -159,7 +165,7 @@ class ImitationModule(pl.LightningModule):
             "learning_rate": rate,
             "parts": {name: sum(share.parts.get(name, 0.0) for share in everybody) / count for name in names},
         }
-        self.write_log({**row, **_balance(everybody)})
+        self.write_log({**row, **self.waste.end(mine.seconds), **_balance(everybody)})
         if self.max_seconds and self.elapsed >= self.max_seconds:
             self.trainer.should_stop = True
 
@@ -204,9 +210,10 @@ class ImitationModule(pl.LightningModule):
         Raises:
             DataError: one has none.
         """
-        yield from ((batch, True) for batch in batches)
         strategy = self.trainer.strategy
-        if isinstance(strategy, Ranks) and strategy.shared_out:
+        equally = isinstance(strategy, Ranks) and strategy.shared_out
+        yield from ((batch, not batch.idle) for batch in batches if equally or not batch.idle)
+        if equally:
             counts = told_by_all(len(batches))
             if not min(counts):
                 raise DataError(
@@ -222,7 +229,7 @@ class ImitationModule(pl.LightningModule):
             total=float(sum(total for total, _, _ in outputs)),
             count=sum(count for _, count, _ in outputs),
             parts={name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in names},
-            ids=tuple(name for batch in batches for name in batch.ids),
+            ids=tuple(name for batch in batches if not batch.idle for name in batch.ids),
             idle=frozenset(i for i, p in enumerate(trained_of(self.model)) if p.grad is None),
             elapsed=self.elapsed,
             seconds=time.monotonic() - self._tick,

@@ -1,0 +1,196 @@
+"""`toolkit plan batches`: the order of training, from manifests alone, and what is wrong in it is found."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from toolkit.assets import pretrained
+from toolkit.cli import main
+from toolkit.config import Config
+from toolkit.data.budget import Budget, Share
+from toolkit.data.order import StepOrder
+from toolkit.errors import ConfigError, DataError
+from toolkit.interfaces import LOSSES
+from toolkit.plan import manifest as manifests
+from toolkit.plan.batches import plan_batches, simulate
+from toolkit.plan.manifest import KeptLLM, read_manifest
+from toolkit.stages import imitate, train
+
+ConfigOf = Callable[..., Config]
+COSTS = [7 + i % 13 for i in range(50)]
+
+
+def words_of(config: Config) -> list[str]:
+    """Return the overrides that a shell would say for such a configuration."""
+    return [
+        "recipes=mtbi", f"exp_dir={config.exp_dir}", f"data_dir={config.data_dir}", "adapter=stack",
+        "adapter.hidden_dim=16", f"encoder.model={config.encoder['model']}", "encoder.window=true_length",
+        f"decoder.model={config.decoder['model']}", "imitate.max_new_tokens=5", "train.batch_size=4",
+        f"prepare.corpus={config.prepare.corpus}", "prepare.format=jsonl",
+    ]  # fmt: skip
+
+
+def test_the_manifest_is_what_training_learns_and_nothing_is_loaded(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path)
+    loss = LOSSES.build(config.loss)
+    wanted = train.training_examples(config, imitate.text_llm(config), loss)
+
+    def loads(*_: object) -> str:
+        raise AssertionError("weights are looked for")
+
+    found = read_manifest(config, loss)
+    assert found.examples == wanted
+    assert found.unknown == 0
+    monkeypatch.setattr(pretrained, "locate", lambda model: loads() if not pretrained._shapes_only.get() else model)
+    simulated = plan_batches(config, ranks=2, workers=3, epochs=2)
+    assert simulated.faults == []
+    assert (simulated.examples, simulated.steps) == (len(wanted), [len(wanted) // 4] * 2)
+    assert (simulated.rows.least, simulated.rows.most) == (4, 4)
+    assert simulated.left_over.most == len(wanted) % 4
+    with pytest.raises(DataError, match="answers are not there"):
+        KeptLLM("x", 5).answer([])
+
+
+def test_without_answers_they_are_reckoned_at_their_most(config_of: ConfigOf, tmp_path: Path) -> None:
+    there = config_of(tmp_path)
+    shutil.copytree(there.data_dir, tmp_path / "data", ignore=shutil.ignore_patterns("answers"))
+    config = replace(there, data_dir=str(tmp_path / "data"))
+    loss = LOSSES.build(config.loss)
+    found = read_manifest(config, loss)
+    assert found.unknown == config.imitate.max_new_tokens
+    assert "answers are not there" in found.notes[0]
+    known = read_manifest(there, loss)
+    assert {(e.id, e.prompt) for e in known.examples} <= {(e.id, e.prompt) for e in found.examples}
+    by_cost = replace(config, train=replace(config.train, batch_tokens=300))
+    assert plan_batches(by_cost, ranks=1, workers=0, epochs=1).faults == []
+
+
+def test_without_a_tokenizer_characters_are_counted(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path)
+
+    def missing(_: Config) -> None:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(manifests, "chat_tokenizer", missing)
+    found = plan_batches(config, ranks=1, workers=0, epochs=1)
+    assert "4 characters" in found.notes[0]
+    assert found.faults == []
+
+
+class Twice(StepOrder):
+    """Gives every rank what the first has."""
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> list[Share]:
+        return super().__call__(step, 0, world)
+
+
+class Full(StepOrder):
+    """Takes no heed of what a forward pass may cost."""
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> list[Share]:
+        return [Share([row for share in super().__call__(step, rank, world) for row in share.rows])]
+
+
+class Short(StepOrder):
+    """Forgets the last step of an epoch."""
+
+    def steps_of(self, epoch: int) -> range:
+        return super().steps_of(epoch)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("order", "faults"),
+    [
+        (StepOrder, []),
+        (Twice, ["seen more than once: example", "seen by no rank: example"]),
+        (Full, ["a forward pass of", "more than 40"]),
+        (Short, ["examples are in no step, not 0"]),
+    ],
+)
+def test_what_is_wrong_is_found(order: type[StepOrder], faults: list[str]) -> None:
+    found = simulate(order(COSTS, 8, 0, 1, Budget(COSTS, 150, 40)), COSTS, ranks=2, workers=3, epochs=2)
+    told = "\n".join(found.faults)
+    assert all(fault in told for fault in faults)
+    assert bool(told) == bool(faults)
+
+
+def test_the_figures_are_those_of_the_batches() -> None:
+    costs = [10, 10, 10, 40]
+    found = simulate(StepOrder([1.0] * 4, 4, 2, 1), costs, ranks=1, workers=0, epochs=1)
+    assert (found.rows.mean, found.passes.mean, found.cost.total) == (4, 2, 100)
+    assert found.padding == pytest.approx(1 - 70 / 100)
+    assert found.imbalance == 0
+    ranks = simulate(StepOrder([1.0] * 4, 4, 0, 1, Budget(costs, 200)), costs, ranks=2, workers=0, epochs=1)
+    assert (ranks.padding, ranks.waited, ranks.idle) == (0, 10, 0)
+    assert ranks.imbalance == pytest.approx(10 / 80)
+    idle = simulate(StepOrder([1.0] * 4, 4, 0, 1, Budget(costs, 30)), costs, ranks=4, workers=0, epochs=1)
+    assert idle.idle == 4
+    assert idle.faults == []
+
+
+def test_the_command_reports_and_its_status_tells(
+    config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["plan", "batches", *words_of(config_of(tmp_path)), "train.batch_tokens=400", "--ranks", "2"]
+    assert main([*words, "--workers", "2"]) == 0
+    page = capsys.readouterr().out
+    for told in ("2 ranks, 2 workers", "rows of a step", "steps an epoch", "padding is", "once"):
+        assert told in page
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["faults"] == []
+    assert figures["cost"]["most"] <= 400
+    assert 0 <= figures["padding"] < 0.5
+    monkeypatch.setattr("toolkit.plan.batches.StepOrder", Twice)
+    assert main(words) == 1
+    assert "FAULT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--ranks", "3"], "does not divide among 3"),
+        (["--ranks", "0"], "at least 1"),
+        (["--workers", "-1"], "at least"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(
+    more: list[str], message: str, config_of: ConfigOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "batches", *words_of(config_of(tmp_path)), *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_utterance_that_is_asked_the_same_twice_is_a_fault(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path)
+    found = read_manifest(config, LOSSES.build(config.loss))
+    doubled = replace(found, examples=[*found.examples, found.examples[0]])
+    monkeypatch.setattr("toolkit.plan.batches.read_manifest", lambda *_: doubled)
+    assert "twice in the manifest" in plan_batches(config, ranks=1, workers=0, epochs=1).faults[0]
+    monkeypatch.setattr("toolkit.plan.batches.read_manifest", lambda *_: replace(found, examples=[]))
+    with pytest.raises(DataError, match="nothing to train on"):
+        plan_batches(config, ranks=1, workers=0, epochs=1)
+
+
+def test_by_cost_the_plan_of_memory_goes_by_positions(config_of: ConfigOf, tmp_path: Path) -> None:
+    from toolkit.plan.plan import Question, make_plan
+
+    rows = make_plan(config_of(tmp_path), Question())
+    cost = make_plan(config_of(tmp_path, "train.batch_tokens=1000"), Question(gpus=3))
+    longest, mean = cost.rows.longest.tokens, cost.rows.mean.tokens
+    assert rows.together == 4
+    assert cost.together == max(1, 334 // longest)
+    assert cost.work is not None
+    assert cost.work.steps_per_epoch == cost.work.examples // (1000 // mean)
+    with pytest.raises(ConfigError, match="does not divide"):
+        make_plan(config_of(tmp_path), Question(gpus=3))

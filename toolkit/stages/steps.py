@@ -1,0 +1,60 @@
+"""The steps of a training: which examples, in which order, at which cost. `train` and `plan` must not disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+from toolkit.config import Config
+from toolkit.data.batches import Collator, StepStream
+from toolkit.data.budget import Budget
+from toolkit.data.costs import row_costs
+from toolkit.data.tokenization import ChatTokenizer
+from toolkit.interfaces import Loss
+from toolkit.models.speech_llm import SpeechLLM
+from toolkit.training.waste import TimedLoader
+from toolkit.types import Example
+
+
+def costs_of(
+    examples: Seq[Example], model: SpeechLLM, tokenizer: ChatTokenizer | None, loss: Loss, unknown: int = 0
+) -> list[int]:
+    """Return the positions of each example's row; `unknown` is the length of an answer that is not there yet."""
+    answers = "student" in loss.needs
+    return row_costs(examples, model.encoder, model.adapter, tokenizer, answers=answers, unknown=unknown)
+
+
+def budget_of(config: Config, costs: Seq[int]) -> Budget | None:
+    """Return what steps and forward passes may cost; None where they go by rows."""
+    given = config.train
+    return Budget(costs, given.batch_tokens, given.micro_batch_tokens) if by_cost(config) else None
+
+
+def by_cost(config: Config) -> bool:
+    """Tell whether anything goes by positions; if not, nobody need count them."""
+    return bool(config.train.batch_tokens or config.train.micro_batch_tokens)
+
+
+def size_of(config: Config) -> str:
+    """Say how large a step is."""
+    given = config.train
+    return f"at most {given.batch_tokens} positions" if given.batch_tokens else str(given.batch_size)
+
+
+def load_steps(
+    config: Config,
+    examples: Seq[Example],
+    collate: Collator,
+    model: SpeechLLM,
+    loss: Loss,
+    start: int,
+    place: tuple[int, int],
+) -> TimedLoader:
+    """Load the steps of a training from `start`, as the rank `place[0]` of `place[1]` has them."""
+    given = config.train
+    budget = budget_of(config, costs_of(examples, model, collate.tokenizer, loss)) if by_cost(config) else None
+    stream = StepStream(
+        examples, collate, given.batch_size, given.micro_batch_size, (start, given.steps), config.seed, *place, budget
+    )
+    # Forked, a worker has the open caches; started anew it would have to be sent them.
+    context = "fork" if given.workers else None
+    return TimedLoader(stream, batch_size=None, num_workers=given.workers, multiprocessing_context=context)
