@@ -14,6 +14,7 @@ AT_LEAST: dict[str, int] = {
     "encode.batch_size": 1,
     "encode.shard_size": 1,
     "encode.copies": 0,
+    "encode.verify": 0,
     "imitate.tasks_per_cut": 1,
     "imitate.max_new_tokens": 1,
     "imitate.batch_size": 1,

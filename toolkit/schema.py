@@ -82,6 +82,8 @@ class EncodeConfig:
     """utterances in a file; an interrupted run loses at most one of them"""
     copies: int = 0
     """distorted copies of each training utterance (speed, room, noise), for training without answers"""
+    verify: int = 2
+    """utterances encoded again, and compared, before cached frames of a split are used; 0 trusts them"""
 
 
 @dataclass
@@ -199,7 +201,8 @@ class TrainConfig:
     curriculum_steps: int = 0
     """optimiser steps in which it does so, whatever `max_minutes` says; 0 is no curriculum"""
     decoder_dtype: str = ""
-    """precision of the frozen decoder in training; empty means that of `decoder.dtype`, in which answers are drawn"""
+    """precision of the frozen decoder in training: `fp32`, `bf16`, or `auto`: what a few products, timed at the start,
+    find fast on this machine; empty means that of `decoder.dtype`, in which answers are drawn"""
     strategy: str = "auto"
     """of several processes (torchrun): `ddp`, each holds the whole text LLM; `fsdp`, its layers are shared out among
     the processes of a machine, for an LLM that does not fit; `auto` is ddp (docs/ranks.md)"""

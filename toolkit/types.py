@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from toolkit.distributions import Outputs as Outputs
+from toolkit.distributions import TopK as TopK
+
 
 @dataclass(frozen=True)
 class Padded:
@@ -138,45 +141,6 @@ Sequence = tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
-class TopK:
-    """A next-token distribution at M positions: its k likeliest tokens, and all others together as one outcome."""
-
-    token_ids: Tensor
-    """(M, k) int64"""
-    log_probs: Tensor
-    """(M, k + 1) natural logarithms, the last of all other tokens together; (M, k) where k is the whole vocabulary"""
-
-    @classmethod
-    def of(cls, logits: Tensor, k: int) -> TopK:
-        """Keep the k likeliest tokens, or all there are, of `logits` (M, V)."""
-        token_ids = logits.topk(min(k, logits.shape[1])).indices
-        return cls(token_ids, _outcomes(logits, token_ids))
-
-    @classmethod
-    def cat(cls, rows: Seq[TopK]) -> TopK:
-        """Put rows one after another."""
-        return cls(torch.cat([row.token_ids for row in rows]), torch.cat([row.log_probs for row in rows]))
-
-    def same_outcomes(self, logits: Tensor) -> Tensor:
-        """Return the log-probabilities that `logits` (M, V) give to these very outcomes, shaped as `log_probs`."""
-        return _outcomes(logits, self.token_ids)
-
-    def to(self, device: torch.device | str) -> TopK:
-        """Return the same distribution on `device`."""
-        return TopK(self.token_ids.to(device), self.log_probs.to(device))
-
-
-def _outcomes(logits: Tensor, token_ids: Tensor) -> Tensor:
-    log_probs = logits.float().log_softmax(-1)
-    chosen = log_probs.gather(-1, token_ids)
-    if token_ids.shape[1] == logits.shape[1]:
-        return chosen
-    # Summed, not one minus the chosen: a difference of nearly equal numbers would be rounding alone.
-    rest = log_probs.scatter(-1, token_ids, -torch.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([chosen, rest], dim=-1)
-
-
-@dataclass(frozen=True)
 class Batch:
     """What the data side hands to the model. Exactly one of `audio` and `frames` is given."""
 
@@ -214,16 +178,6 @@ class Batch:
             self, audio=move(self.audio), frames=move(self.frames), transcripts=move(self.transcripts),
             token_times=move(self.token_times), stored_teacher=self.stored_teacher and self.stored_teacher.to(device),
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the decoder computes, at the supervised positions only."""
-
-    logits: Tensor
-    """(M, V)"""
-    hidden: Tensor
-    """(M, D), the last hidden state"""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def config_of(exp: Path, *overrides: str) -> Config:
             "+encoder.second={name:whisper,model:b} adapter=whisper_decoder_qformer adapter.weights=encoder cut=frames",
             "adapter.weights=encoder: encoder=joined names no model of its own",
         ),
-        ("train.decoder_dtype=fp8", "train.decoder_dtype is fp32, bf16 or empty, not 'fp8'"),
+        ("train.decoder_dtype=fp8", "train.decoder_dtype is fp32, bf16, auto or empty, not 'fp8'"),
         ("interleaver=words interleaver.ratio=2", r"ratio .*not 2"),
         ("train.text_share=0.7", "add up to more than 1"),
     ],

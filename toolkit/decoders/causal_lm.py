@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from copy import deepcopy
-from dataclasses import dataclass
-from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +14,8 @@ from torch import Tensor
 from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
-from toolkit.decoders.row_cache import is_roomy, joined, roomy
+from toolkit.decoders.prefixes import KeptPrefixes, common
+from toolkit.decoders.row_cache import Begun, is_roomy
 from toolkit.errors import ConfigError
 from toolkit.interfaces import DECODERS, Decoder
 from toolkit.types import GenerationOptions, Outputs
@@ -25,43 +24,9 @@ TOGETHER = {"cpu": 512}
 """of a kind of device, how many positions are run together when rows are begun: more no longer fit a CPU's caches"""
 LINGERING = 16
 """rows that have ended stay until they are more than one in so many"""
+MANY, FEWER = 2**26, 2**24
+"""scores over the vocabulary: where there are more than the first, so many are made at a time"""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """Rows that have been run and may be continued."""
-
-    last: Tensor
-    """(B, D) the last hidden state of each"""
-    cache: Any
-    """their keys and values"""
-    mask: Tensor
-    """(B, N) 0 where the cache holds padding"""
-    position: Tensor
-    """(B, 1) of the last embedding of each"""
-    rows: list[int]
-    """which of the rows given each of them is"""
-
-    @classmethod
-    def of(cls, state: Any, mask: Tensor, positions: Tensor, rows: list[int]) -> _Begun:
-        """Take what a run padded on the left returns."""
-        return cls(state.last_hidden_state[:, -1], roomy(state.past_key_values), mask, positions[:, -1:], rows)
-
-    @classmethod
-    def joined(cls, parts: Seq[_Begun]) -> _Begun:
-        """Bring rows of several runs together; the first is used up."""
-        if len(parts) == 1:
-            return parts[0]
-        longest = max(part.mask.shape[1] for part in parts)
-        masks = [torch.nn.functional.pad(part.mask, (longest - part.mask.shape[1], 0)) for part in parts]
-        return cls(
-            torch.cat([part.last for part in parts]),
-            joined([part.cache for part in parts]),
-            torch.cat(masks),
-            torch.cat([part.position for part in parts]),
-            [row for part in parts for row in part.rows],
-        )
 
 
 @DECODERS.register("causal_lm")
@@ -69,9 +34,13 @@ class CausalLMDecoder(Decoder):
     """Runs `model`: a folder, a hub id (`meta-llama/Llama-3.1-8B-Instruct`) or `asset:NAME`.
 
     `dtype` is of the frozen weights: `fp32`, `bf16` or `fp16`. `loading` is how else transformers is to load them.
+    `keep_prefixes` megabytes keep prompts' keys and values over the steps of a training; they differ in last digits.
     """
 
-    def __init__(self, loading: Mapping[str, Any] = MappingProxyType({}), *, model: str, dtype: str = "fp32") -> None:
+    def __init__(
+        self, loading: Mapping[str, Any] = MappingProxyType({}), *, model: str, dtype: str = "fp32",
+        keep_prefixes: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         from transformers import AutoModelForCausalLM
 
@@ -81,6 +50,7 @@ class CausalLMDecoder(Decoder):
         self.lm.requires_grad_(False)
         self.lm.eval()
         self._packed = PackedLinears(self.lm)
+        self._kept = KeptPrefixes(keep_prefixes * 10**6)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
 
@@ -110,6 +80,8 @@ class CausalLMDecoder(Decoder):
         state, skipped = self._start(sequences, prefixes, audio)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
+        if len(chosen) * self.vocabulary_size > MANY and not self.lm.get_output_embeddings().weight.requires_grad:
+            return Outputs(self._score, chosen, max(1, FEWER // self.vocabulary_size))
         return Outputs(self._score(chosen), chosen)
 
     @torch.no_grad()
@@ -153,29 +125,29 @@ class CausalLMDecoder(Decoder):
             last, cache = state.last_hidden_state[:, -1], state.past_key_values
         return answers
 
-    def _begin(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> _Begun:
+    def _begin(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> Begun:
         """Run whole rows to continue them: what all open with once, each different prefix once, then the rest."""
-        common = _common(prefixes) if len(sequences) > 1 else 0
-        if not common:
+        shared = common(prefixes) if len(sequences) > 1 else 0
+        if not shared:
             values, mask, positions = pad(sequences, left=True)
             state = self._run(values, mask, positions, pad_audio(audio, left=True), use_cache=True)
-            return _Begun.of(state, mask, positions, list(range(len(sequences))))
-        ones = torch.ones(1, common, dtype=torch.long, device=sequences[0].device)
+            return Begun.of(state, mask, positions, list(range(len(sequences))))
+        ones = torch.ones(1, shared, dtype=torch.long, device=sequences[0].device)
         positions = ones.cumsum(1) - 1
-        begun = _Begun.of(self._run(sequences[0][None, :common], ones, positions, use_cache=True), ones, positions, [0])
+        begun = Begun.of(self._run(sequences[0][None, :shared], ones, positions, use_cache=True), ones, positions, [0])
         different = list(dict.fromkeys(prefixes))
-        heads = [sequences[prefixes.index(prefix)][common : len(prefix)] for prefix in different]
+        heads = [sequences[prefixes.index(prefix)][shared : len(prefix)] for prefix in different]
         place = dict.fromkeys(different, 0)
         if max(map(len, heads)):
-            begun = self._go_on(begun, heads, [0] * len(heads), [common] * len(heads))
+            begun = self._go_on(begun, heads, [0] * len(heads), [shared] * len(heads))
             place = {different[row]: i for i, row in enumerate(begun.rows)}
         rests = [row[len(prefix) :] for row, prefix in zip(sequences, prefixes, strict=True)]
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
         return self._go_on(begun, rests, [place[prefix] for prefix in prefixes], list(map(len, prefixes)), heard)
 
     def _go_on(
-        self, begun: _Begun, parts: Seq[Tensor], after: Seq[int], skipped: Seq[int], audio: Seq[Tensor] = ()
-    ) -> _Begun:
+        self, begun: Begun, parts: Seq[Tensor], after: Seq[int], skipped: Seq[int], audio: Seq[Tensor] = ()
+    ) -> Begun:
         """Run parts of rows, those of similar length together, so that little of it is padding.
 
         Args:
@@ -198,39 +170,28 @@ class CausalLMDecoder(Decoder):
             positions = positions + torch.tensor([skipped[i] for i in group], device=device)[:, None]
             heard = pad_audio([audio[i] for i in group if audio], left=True)
             state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
-            found.append(_Begun.of(state, mask, positions, group))
-        return _Begun.joined(found)
+            found.append(Begun.of(state, mask, positions, group))
+        return Begun.joined(found)
 
     def _start(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> tuple[Any, Tensor]:
-        """Run whole rows to score them: what all open with once, each different prefix once, then the rest.
+        """Run whole rows to score them: first what they open with, then the rest.
 
         A prefix is text, so no adapter is behind it and it needs no gradient; who trains on text too gives none.
-
-        Returns:
-            the model's output past the prefixes, and the length (B,) of each row's prefix, which is not in the output.
+        Returns the model's output past the prefixes, and the length (B,) of each row's prefix, not in the output.
         """
         device = sequences[0].device
-        common = _common(prefixes) if len(sequences) > 1 else 0
-        if not common:
+        shared = common(prefixes) if len(sequences) > 1 else 0
+        if not shared:
             nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)
             if self.packing:
                 return run_packed(self._run, sequences, nothing, audio), nothing
-            values, mask, positions = pad(sequences, left=False)
-            return self._run(values, mask, positions, pad_audio(audio, left=False)), nothing
+            return self._run(*pad(sequences, left=False), pad_audio(audio, left=False)), nothing
         different = list(dict.fromkeys(prefixes))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
-        with torch.no_grad():
-            ones = torch.ones(len(different), common, dtype=torch.long, device=device)
-            state = self._run(sequences[0][None, :common], ones[:1], ones[:1].cumsum(1) - 1, use_cache=True)
-            state.past_key_values.batch_repeat_interleave(len(different))
-            heads = [sequences[prefixes.index(prefix)][common : len(prefix)] for prefix in different]
-            opening = ones
-            if max(map(len, heads)):
-                values, mask, positions = pad(heads, left=False)
-                opening, cache = torch.cat([ones, mask], dim=1), state.past_key_values
-                state = self._run(values, opening, positions + common, past_key_values=cache, use_cache=True)
-        cache, rests = state.past_key_values, [row[n:] for row, n in zip(sequences, lengths, strict=True)]
+        kept = self._kept.open(self.lm, different, self._prefilled)
+        cache, opening = kept or self._open(sequences, prefixes, different, shared)
+        rests = [row[n:] for row, n in zip(sequences, lengths, strict=True)]
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
         if self.packing:
             return run_packed(self._run, rests, lengths, heard, which, opening, cache), lengths
@@ -239,6 +200,28 @@ class CausalLMDecoder(Decoder):
         mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
         speech = pad_audio(heard, left=False)
         return self._run(values, mask, positions, speech, past_key_values=cache, use_cache=True), lengths
+
+    @torch.no_grad()
+    def _open(
+        self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], different: Seq[tuple[int, ...]], shared: int
+    ) -> tuple[Any, Tensor]:
+        """Run what all rows open with once, then each different prefix; returns its cache and mask."""
+        device = sequences[0].device
+        opening = torch.ones(len(different), shared, dtype=torch.long, device=device)
+        state = self._run(sequences[0][None, :shared], opening[:1], opening[:1].cumsum(1) - 1, use_cache=True)
+        state.past_key_values.batch_repeat_interleave(len(different))
+        heads = [sequences[prefixes.index(prefix)][shared : len(prefix)] for prefix in different]
+        if max(map(len, heads)):
+            values, mask, positions = pad(heads, left=False)
+            opening, cache = torch.cat([opening, mask], dim=1), state.past_key_values
+            state = self._run(values, opening, positions + shared, past_key_values=cache, use_cache=True)
+        return state.past_key_values, opening
+
+    @torch.no_grad()
+    def _prefilled(self, prefixes: Seq[tuple[int, ...]]) -> Any:
+        """Run prefixes padded on the right; returns the model's cache."""
+        rows = [self.embed(torch.tensor(prefix, device=self.lm.device)) for prefix in prefixes]
+        return self._run(*pad(rows, left=False), use_cache=True).past_key_values
 
     def _run(
         self, embeddings: Tensor, mask: Tensor, positions: Tensor, audio: Tensor | None = None, **cache: Any
@@ -265,15 +248,6 @@ class CausalLMDecoder(Decoder):
             logits = logits * config.logit_scale
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma
         return torch.tanh(logits / cap) * cap if cap else logits
-
-
-def _common(prefixes: Seq[tuple[int, ...]]) -> int:
-    """Return how many tokens all prefixes begin with."""
-    if not prefixes:
-        return 0
-    low, high = min(prefixes), max(prefixes)  # of sorted prefixes, these two differ first
-    same = (a == b for a, b in zip(low, high, strict=False))
-    return sum(takewhile(bool, same))
 
 
 def _alike(lengths: Seq[int], most: int) -> list[list[int]]:

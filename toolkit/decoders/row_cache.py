@@ -1,4 +1,4 @@
-"""Keys and values of rows that are being continued: with room to grow in, and brought together from several runs.
+"""Rows that are being continued: their keys and values, with room to grow in, brought together from several runs.
 
 Transformers' cache copies all that it holds for every new token. A layer here holds a block that is longer than what is
 in it, so that a step writes its own keys and values alone. Only plain attention over everything before is kept so; the
@@ -8,8 +8,10 @@ caches of other models (windows, states) stay what they are.
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -55,6 +57,42 @@ def joined(caches: Seq[Any]) -> Any:
         keys, values = _ending([x.keys for x in layers], longest), _ending([x.values for x in layers], longest)
         caches[0].layers[i] = RoomyLayer(keys, values, longest)
     return caches[0]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Rows that have been run and may be continued."""
+
+    last: Tensor
+    """(B, D) the last hidden state of each"""
+    cache: Any
+    """their keys and values"""
+    mask: Tensor
+    """(B, N) 0 where the cache holds padding"""
+    position: Tensor
+    """(B, 1) of the last embedding of each"""
+    rows: list[int]
+    """which of the rows given each of them is"""
+
+    @classmethod
+    def of(cls, state: Any, mask: Tensor, positions: Tensor, rows: list[int]) -> Begun:
+        """Take what a run padded on the left returns."""
+        return cls(state.last_hidden_state[:, -1], roomy(state.past_key_values), mask, positions[:, -1:], rows)
+
+    @classmethod
+    def joined(cls, parts: Seq[Begun]) -> Begun:
+        """Bring rows of several runs together; the first is used up."""
+        if len(parts) == 1:
+            return parts[0]
+        longest = max(part.mask.shape[1] for part in parts)
+        masks = [torch.nn.functional.pad(part.mask, (longest - part.mask.shape[1], 0)) for part in parts]
+        return cls(
+            torch.cat([part.last for part in parts]),
+            joined([part.cache for part in parts]),
+            torch.cat(masks),
+            torch.cat([part.position for part in parts]),
+            [row for part in parts for row in part.rows],
+        )
 
 
 def _ending(parts: Seq[Tensor], length: int) -> Tensor:

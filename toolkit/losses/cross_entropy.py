@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch.nn import functional
 
 from toolkit.interfaces import LOSSES, Loss
+from toolkit.losses.chunks import in_chunks
 from toolkit.types import LossInputs, LossOutput
 
 
@@ -16,6 +17,9 @@ class CrossEntropyLoss(Loss):
 
     def forward(self, inputs: LossInputs) -> LossOutput:
         """Sum the loss over the M supervised positions."""
+        return in_chunks(self._sum, inputs)
+
+    def _sum(self, inputs: LossInputs) -> LossOutput:
         assert inputs.student is not None
         total = functional.cross_entropy(inputs.student.logits.float(), inputs.targets, reduction="sum")
         return LossOutput(total, len(inputs.targets), {"cross_entropy": total.detach()})

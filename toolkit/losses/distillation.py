@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from toolkit.errors import ConfigError
 from toolkit.interfaces import LOSSES, Loss
+from toolkit.losses.chunks import in_chunks
 from toolkit.types import LossInputs, LossOutput
 
 
@@ -55,6 +56,9 @@ class DistillationLoss(Loss):
         Raises:
             ConfigError: the end of the turn is asked for, and neither the batch nor `end_token` says what it is.
         """
+        return in_chunks(self._sum, inputs)
+
+    def _sum(self, inputs: LossInputs) -> LossOutput:
         student, teacher = (functional.log_softmax(x / self.temperature, dim=-1) for x in self._scores(inputs))
         total = self._divergence(student, teacher)
         if not self.end_weight:

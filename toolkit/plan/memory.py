@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toolkit.config import Config
-from toolkit.decoders.causal_lm import DTYPES, CausalLMDecoder
+from toolkit.decoders.causal_lm import DTYPES, FEWER, MANY, CausalLMDecoder
 from toolkit.interfaces import Decoder, Loss, TokenAdapter
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.plan.held import held_by_adapter
 from toolkit.plan.rows import Row
-from toolkit.plan.sizes import PartSize, path
+from toolkit.plan.sizes import PartSize, path, planned_dtype
 
 FLOAT = 4
 """bytes of a number in fp32"""
@@ -130,7 +130,7 @@ def _adapter(model: SpeechLLM, row: Row, rows: int) -> Item:
 
 
 def _decoder(decoder: Decoder, config: Config, loss: Loss, row: Row, rows: int) -> list[Item]:
-    size = DTYPES[config.train.decoder_dtype or config.decoder.get("dtype", "fp32")].itemsize
+    size = DTYPES[planned_dtype(config) or config.decoder.get("dtype", "fp32")].itemsize
     # The head over words is run at the supervised positions alone, and is counted with the logits.
     matrices = [m for m in path(decoder) if decoder.vocabulary_size not in m.shape]
     frozen, trained = ([m for m in matrices if m.requires_grad == mine] for mine in (False, True))
@@ -138,8 +138,10 @@ def _decoder(decoder: Decoder, config: Config, loss: Loss, row: Row, rows: int) 
     if trained:
         items.append(_kept("decoder's LoRA", trained, rows * row.tokens, FLOAT))
     copies = size + 3 * FLOAT + ("teacher" in loss.needs) * (size + 2 * FLOAT)
-    scores = rows * row.answer * decoder.vocabulary_size
-    how = f"{rows * row.answer:,} supervised positions x vocabulary x {copies} bytes (logits, logarithms, gradient)"
+    scores, what = rows * row.answer * decoder.vocabulary_size, f"{rows * row.answer:,} supervised positions"
+    if isinstance(decoder, CausalLMDecoder) and scores > MANY:
+        scores, what = FEWER, f"{FEWER // decoder.vocabulary_size:,} of {what} at a time"
+    how = f"{what} x vocabulary x {copies} bytes (logits, logarithms, gradient)"
     return [*items, Item("logits", scores * copies, how)]
 
 

@@ -12,6 +12,7 @@ from toolkit.config import Config
 from toolkit.models.build import build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.encode import encoder_training
+from toolkit.stages.machine import AUTO
 from toolkit.stages.preflight import check_training
 
 QUANTISED = {"nf4": 0.52, "int8": 1.0}
@@ -44,11 +45,16 @@ def model_without_weights(config: Config) -> SpeechLLM:
         ToolkitError: it could not be trained, or nobody knows the sizes of a model.
     """
     check_training(config)
-    precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
+    precision = {"dtype": planned_dtype(config)} if config.train.decoder_dtype else {}
     unquantised = {"quantise": ""} if config.decoder.get("quantise") else {}  # it wants a GPU, and its sizes are known
     decoder = {**config.decoder, **precision, **unquantised}
     with without_weights():
         return build_model(config.encoder, config.adapter, decoder, config.cut, config.seed, encoder_training(config))
+
+
+def planned_dtype(config: Config) -> str:
+    """Return `train.decoder_dtype`; for `auto`, which another machine may decide, the one that takes more memory."""
+    return "fp32" if config.train.decoder_dtype == AUTO else config.train.decoder_dtype
 
 
 def sizes_of(model: SpeechLLM, config: Config) -> tuple[PartSize, ...]:

@@ -93,8 +93,8 @@ def divergences(llm: TextLLM, student: Student, led: Seq[Forced]) -> list[tuple[
     """Return KL(text-prompted || as prompted) in nats summed over each answer's tokens, and how many those are."""
     counts = [_tokens(llm, forced.answer) for forced in led]
     heard, told = student(led), _in_text(llm, [(forced.true, forced.answer) for forced in led])
-    pairs = zip(heard.logits.split(counts), told.logits.split(counts), strict=True)
-    return [(_divergence(*pair), count) for pair, count in zip(pairs, counts, strict=True)]
+    pairs = zip(heard.split(counts), told.split(counts), strict=True)
+    return [(_divergence(a.logits, b.logits), count) for (a, b), count in zip(pairs, counts, strict=True)]
 
 
 class GapStore:

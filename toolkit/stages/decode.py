@@ -25,7 +25,7 @@ from toolkit.data.tasks import Request, Task, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
-from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of
+from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of, verify_speech
 from toolkit.stages.engines import Engine, check_engine
 from toolkit.stages.hypotheses import Row, other_of, write_rows
 from toolkit.stages.imitate import TextLLM, answering, asked_examples, fill, text_llm, transcripts
@@ -183,6 +183,7 @@ def _listen(
     config: Config, model: SpeechLLM, llm: TextLLM, asked: Asked, heard: dict[str, str], mark: str, system: str
 ) -> list[Answer]:
     """Answer from speech; what this very checkpoint has answered before is not asked again."""
+    verify_speech(config, model.encoder, asked.split)
     speech = speech_of(config, model.encoder, asked.split)
     questions = spoken_questions(asked, heard)
     folder = hypotheses_path(config, asked.split, "").parent / f"answers-{mark}"

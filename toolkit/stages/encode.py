@@ -21,6 +21,7 @@ from toolkit.models.build import best_device, build_encoder
 from toolkit.models.encoder_training import EncoderTraining
 from toolkit.stages.paths import ENCODER_TRAINING, SPLITS, SUMMARY, cuts_path
 from toolkit.stages.progress import bar, say
+from toolkit.stages.verify import verify_frames, versions
 from toolkit.types import Padded
 
 
@@ -83,6 +84,17 @@ def speech_of(config: Config, encoder: Encoder, split: str) -> FrameCache | Samp
     return (sample_store if why_audio(config) else frame_cache)(config, encoder, split)
 
 
+def verify_speech(config: Config, encoder: Encoder, split: str) -> None:
+    """Encode `encode.verify` utterances of a split again, if the model is to be given cached frames of it.
+
+    Raises:
+        StaleCacheError: the cache is not to be used.
+    """
+    if config.encode.verify and not why_audio(config):
+        cache = frame_cache(config, encoder, split)
+        verify_frames(cache, encoder, sample_store(config, encoder, split), config.encode.verify)
+
+
 def audio_and_frames(speech: FrameCache | SampleStore, names: Seq[str]) -> tuple[Padded | None, Padded | None]:
     """Load the speech of some utterances as the `audio` and the `frames` of a `Batch`, of which one is None."""
     rows = Padded.of([speech[name] for name in names])
@@ -104,13 +116,16 @@ def fill_cache(config: Config, encoder: Encoder, split: str, audio: SampleStore)
     todo = sorted((name for name in audio if name not in cache), key=audio.duration)
     if not todo:
         say(f"encode: {split} is done ({len(audio)} utterances in {cache.folder})")
+        verify_frames(cache, encoder, audio, config.encode.verify)
         return cache
-    about = {"encoder": {k: str(v) for k, v in config.encoder.items()}, "split": split}
+    about = {"encoder": {k: str(v) for k, v in config.encoder.items()}, "split": split, "versions": versions()}
     with bar(f"encode {split}", len(todo)) as progress:
         frames = _encode(encoder, audio, todo, config.encode.batch_size)
         for _ in cache.write(frames, config.encode.shard_size, about):
             progress.advance()
-    return frame_cache(config, encoder, split)
+    cache = frame_cache(config, encoder, split)
+    verify_frames(cache, encoder, audio, config.encode.verify)
+    return cache
 
 
 @torch.no_grad()

@@ -77,8 +77,9 @@ class TextLLM(Teacher):
         embeddings, positions = [row.embeddings for row in spliced], [row.positions for row in spliced]
         prefixes, audio = [row.prefix for row in spliced], [row.audio for row in spliced]
         with self.decoder.as_text_llm():
-            logits = self.decoder.outputs(embeddings, positions, prefixes, audio).logits
-        return [TopK.of(own, top_k).to("cpu") for own in logits.split([len(p) for p in positions])]
+            outputs = self.decoder.outputs(embeddings, positions, prefixes, audio)
+            rows_of = outputs.split([len(p) for p in positions])
+            return [TopK.of(own.logits, top_k).to("cpu") for own in rows_of]
 
     @property
     def options(self) -> GenerationOptions:

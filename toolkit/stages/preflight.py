@@ -12,8 +12,9 @@ from toolkit.models.speech_llm import check_cut, check_needs
 from toolkit.stages.adopt import OWN
 from toolkit.stages.engines import check_engine
 from toolkit.stages.filters import check_filters
+from toolkit.stages.machine import AUTO
 
-DTYPES = ("", "fp32", "bf16")
+DTYPES = ("", "fp32", "bf16", AUTO)
 
 
 def check_training(config: Config) -> None:
@@ -31,7 +32,7 @@ def check_training(config: Config) -> None:
     check_needs(loss.needs, adapter)
     check_filters(config.imitate.filters)
     if config.train.decoder_dtype not in DTYPES:
-        raise ConfigError(f"train.decoder_dtype is fp32, bf16 or empty, not '{config.train.decoder_dtype}'")
+        raise ConfigError(f"train.decoder_dtype is fp32, bf16, auto or empty, not '{config.train.decoder_dtype}'")
     if config.train.batch_tokens and config.train.micro_batch_size and not config.train.micro_batch_tokens:
         raise ConfigError(
             f"train.batch_tokens={config.train.batch_tokens} goes by positions, and train.micro_batch_size="

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from toolkit.config import KINDS, Config, load_config, save_config
+from toolkit.config import Config, save_config
 from toolkit.data.answers import AnswerStore
 from toolkit.data.augmentation import copies_of, copy_of
 from toolkit.data.batches import Collator, Shares
@@ -20,11 +20,11 @@ from toolkit.data.tasks import Request, Task, choose
 from toolkit.data.teacher import TeacherStore
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import ConfigError
-from toolkit.interfaces import INTERLEAVERS, LOSSES, REGISTRIES, Loss, TokenAdapter
+from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.adopt import adopt_weights
-from toolkit.stages.encode import encoder_training, speech_of, why_audio
+from toolkit.stages.encode import encoder_training, speech_of, verify_speech, why_audio
 from toolkit.stages.engines import Engine
 from toolkit.stages.imitate import (
     TextLLM,
@@ -37,10 +37,12 @@ from toolkit.stages.imitate import (
     text_llm,
     training_tasks,
 )
+from toolkit.stages.machine import decoder_for, note_dtype
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
-from toolkit.stages.ranks import TOGETHER, Agreement, batches_of_rank, check_ranks
+from toolkit.stages.ranks import Agreement, batches_of_rank, check_ranks
+from toolkit.stages.settings import check_same
 from toolkit.stages.steps import load_steps, size_of
 from toolkit.stages.targets import join
 from toolkit.stages.teacher import stored_teacher
@@ -57,10 +59,6 @@ LOG = "train_log.jsonl"
 VALIDATED = 16
 """utterances of the development set in a forward pass, at most"""
 
-_DECIDES = (*KINDS, "cut", "system", "speech_marker", "text_marker", "seed", "imitate", "train", "encode.copies")
-"""sections and keys of the configuration that decide what a training is"""
-_BUT = ("imitate.jobs", "imitate.shard", *TOGETHER)  # who made the answers, or trains, is all the same
-
 
 def run(config: Config) -> Path:
     """Train, or go on with an interrupted training. Returns the checkpoint folder.
@@ -73,7 +71,7 @@ def run(config: Config) -> Path:
     if not config.train.steps:
         say("train: nothing to train (train.steps=0)")
         return out
-    _check_same(config, out)
+    check_same(config, out)
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
@@ -83,8 +81,7 @@ def run(config: Config) -> Path:
     check_training(config)
     check_ranks(config)
     out.mkdir(parents=True, exist_ok=True)
-    precision = {"dtype": config.train.decoder_dtype} if config.train.decoder_dtype else {}
-    decoder = {**config.decoder, **precision}
+    decoder = decoder_for(config, out)
     model = build_model(config.encoder, config.adapter, decoder, config.cut, config.seed, encoder)
     if config.train.packing and not model.decoder.pack():
         raise ConfigError(f"train.packing: the attention of {config.decoder['model']} cannot: say train.packing=false")
@@ -106,6 +103,7 @@ def run(config: Config) -> Path:
     stored = stored_teacher(config, llm.tokenizer, answers_folder(config, "train", llm.key), loss, training, "train")
     trainer, resume = make_trainer(config, out), out / "last.ckpt"
     if trainer.is_global_zero:
+        verify_speech(config, model.encoder, "train")
         save_config(config, out / CONFIG)
         if not resume.exists():
             _begin_log(config)
@@ -116,6 +114,8 @@ def run(config: Config) -> Path:
     collate = _collator(config, llm.tokenizer, model, loss, "train", shares, stored)
     steps = load_steps(config, training, collate, model, loss, start, (trainer.global_rank, trainer.world_size))
     module = _module(config, model, loss, steps)
+    if trainer.is_global_zero and not start:
+        note_dtype(config, decoder, module.log_path, module.phase)
     trainer.callbacks.append(Agreement(config, start, training))
     development = _loader(batches_of_rank(_Development(config, llm, model, loss), config, trainer))
     try:
@@ -137,37 +137,6 @@ def _begin_log(config: Config) -> None:
     before = Path(config.train.init_from).parent / LOG
     if config.train.init_from and before.exists():
         shutil.copyfile(before, log)
-
-
-def _check_same(config: Config, out: Path) -> None:
-    """Refuse to call a training done, or to go on with it, under other settings than it was begun with."""
-    if not (out / CONFIG).exists() or not ((out / "done").exists() or (out / "last.ckpt").exists()):
-        return
-    before, now = (_flat(_with_defaults(asdict(c))) for c in (load_config(out / CONFIG), config))
-    different = [
-        f"{key} (was {before.get(key)}, now {now.get(key)})"
-        for key in sorted(before.keys() | now.keys())
-        if (key in _DECIDES or key.split(".")[0] in _DECIDES) and key not in _BUT and before.get(key) != now.get(key)
-    ]
-    if different:
-        raise ConfigError(
-            f"{out} holds a training with other settings: {'; '.join(different)}. "
-            f"Choose another exp_dir, or remove {out} to train again."
-        )
-
-
-def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """Complete the options of the parts: a part may have gained some since a configuration was saved."""
-    parts = {kind: {**REGISTRIES[kind].defaults(values[kind]["name"]), **values[kind]} for kind in KINDS}
-    return {**values, **parts}
-
-
-def _flat(values: dict[str, Any], head: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        plain = list(value) if isinstance(value, tuple) else value  # as a saved configuration has it
-        flat |= _flat(value, f"{head}{key}.") if isinstance(value, dict) else {f"{head}{key}": plain}
-    return flat
 
 
 def training_examples(config: Config, llm: Engine, loss: Loss) -> list[Example]:

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from toolkit.config import Config
+from toolkit.stages.machine import share_threads
 from toolkit.stages.ranks import World, strategy_of
 from toolkit.stages.training_bar import TrainingBar
 
@@ -29,6 +30,7 @@ def make_trainer(config: Config, out: Path) -> Any:
     every = config.train.validate_every
     # Processes are started by torchrun, which says how many; Lightning must not start more by itself.
     world = World.told()
+    share_threads()
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(
         accelerator="auto",
