@@ -22,6 +22,9 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # a script's own folder comes first on the path, and the package is one above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

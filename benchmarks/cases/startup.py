@@ -1,0 +1,78 @@
+"""What is not the step: how long commands take to begin, waiting for data, padding."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.options import Options
+from benchmarks.results import Figure
+from benchmarks.turns import ROOT, take
+from benchmarks.workload import BF16, RECIPE, VOXTRAL, Spec
+
+FIGURES = ("toolkit_list_seconds", "first_step_seconds", "waiting_share", "padding_share")
+POLL = 0.02
+"""seconds between two looks at the log"""
+
+
+def run(options: Options) -> list[Figure]:
+    """Measure."""
+    spec, best = options.spec(), options.best("ours")
+    listing, first, waiting, padding = [], [], [], []
+    for repeat in range(options.repeats):
+        listing.append(_listing())
+        first.append(_first_step(spec))
+        turn = take("ours", best)
+        waiting.append(turn.extra["outside"])
+        padding.append(turn.extra["padding"])
+        options.say(
+            f"  repeat {repeat + 1}: list {listing[-1]:.2f} s, first step after {first[-1]:.1f} s, outside the step "
+            f"{100 * waiting[-1]:.2f} % of the time, padding {100 * padding[-1]:.1f} %"
+        )
+    rows = f"{options.utterances} utterances of egs/mini, batches of {options.batch}"
+    return [
+        _lower("toolkit_list_seconds", "`toolkit list`, from the shell and back", listing, "s", 0.5),
+        _lower("first_step_seconds", "from `toolkit train` to the end of its first step, caches warm", first, "s", 15),
+        _lower("waiting_share", "time between steps (waiting for data, Lightning), by all", waiting, "of 1", 0.02),
+        _lower("padding_share", "padding, by all positions that the LLM is run on", padding, "of 1", 0.03, rows),
+    ]
+
+
+def _lower(name: str, what: str, values: list[float], unit: str, goal: float, *notes: str) -> Figure:
+    return Figure(name, what, values, unit, better="lower", goal=goal, notes=list(notes))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _listing() -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "toolkit", "list"], env=_environment(), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def _first_step(spec: Spec) -> float:
+    """Return the seconds until the log has its first line; the training is ended then."""
+    with tempfile.TemporaryDirectory() as exp:
+        log = Path(exp) / "train_log.jsonl"
+        command = [
+            sys.executable, "-m", "toolkit", "train", *RECIPE, *VOXTRAL, f"exp_dir={exp}", f"data_dir={spec.data}",
+            f"train.batch_size={spec.batch}", "train.steps=2", f"train.decoder_dtype={BF16}",
+            "train.validate_every=1000000", *spec.overrides,
+        ]  # fmt: skip
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not (log.exists() and log.stat().st_size):
+            if process.poll() is not None:
+                raise RuntimeError(f"`toolkit train` ended with status {process.returncode} before its first step")
+            time.sleep(POLL)
+        took = time.perf_counter() - begun
+        process.wait()
+        return took
