@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ class PackedLinears:
     def __init__(self, model: nn.Module) -> None:
         self._model = [model]  # in a list, so that whoever holds this does not own the model twice
         self._packed: dict[nn.Linear, tuple[tuple[int, int], Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is packed behind when copied: it has no storage that can be, and is made again."""
+        return {"_model": self._model, "_packed": {}}
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
