@@ -12,7 +12,6 @@ from transformers.cache_utils import DynamicCache
 from toolkit.decoders import causal_lm
 from toolkit.decoders.causal_lm import CausalLMDecoder
 from toolkit.decoders.packed import PackedLinears
-from toolkit.decoders.packing import alike
 from toolkit.decoders.row_cache import ROOM, is_roomy, joined, roomy
 from toolkit.types import GenerationOptions
 
@@ -58,34 +57,10 @@ def test_rows_that_begin_and_end_in_groups_say_what_each_says_alone(
     assert decoder.generate(embeddings, options) == alone
 
 
-@pytest.mark.parametrize("together", [1, 8, 60])
-def test_rows_are_scored_in_groups_as_all_together(
-    together: int,
-    decoder: CausalLMDecoder,
-    rows: tuple[list[Tensor], list[tuple[int, ...]]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    embeddings, prefixes = rows
-    decoder = deepcopy(decoder).double()  # in which the order of sums is no excuse
-    positions = [torch.arange(len(p), len(row)) for row, p in zip(embeddings, prefixes, strict=True)]
-    found = []
-    for most in (0, together):
-        monkeypatch.setitem(causal_lm.TOGETHER, "cpu", most)
-        learnt = [row.detach().double().requires_grad_() for row in embeddings]
-        spent = decoder.padded_run
-        logits = decoder.outputs(learnt, positions, prefixes).logits
-        (logits.log_softmax(-1)[:, ::7] ** 2).sum().backward()
-        gradients = [row.grad[len(p) :] for row, p in zip(learnt, prefixes, strict=True) if row.grad is not None]
-        found.append((logits.detach(), torch.cat(gradients), decoder.padded_run - spent))
-    for one, other in zip(*(part[:2] for part in found), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
-    assert found[1][2] < found[0][2]
-
-
 @pytest.mark.parametrize("most", [1, 7, 30, 1000])
 def test_groups_hold_every_row_once_and_no_more_positions_than_allowed(most: int) -> None:
     lengths = [5, 0, 9, 9, 1, 3, 30, 2, 2, 8, 0]
-    groups = alike(lengths, most)
+    groups = causal_lm._alike(lengths, most)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     for group in groups:
         longest = max(lengths[row] for row in group)

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.packed import PackedLinears
-from toolkit.decoders.packing import alike, can_pack, pad, pad_audio, run_alike, run_packed
+from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.prefixes import KeptPrefixes, common
 from toolkit.decoders.row_cache import Begun, is_roomy
 from toolkit.errors import ConfigError
@@ -22,7 +21,7 @@ from toolkit.interfaces import DECODERS, Decoder
 from toolkit.types import GenerationOptions, Outputs
 
 TOGETHER = {"cpu": 512}
-"""of a kind of device, how many positions are run together behind a prefix: more no longer fit a CPU's caches"""
+"""of a kind of device, how many positions are run together when rows are begun: more no longer fit a CPU's caches"""
 LINGERING = 16
 """rows that have ended stay until they are more than one in so many"""
 MANY, FEWER = 2**26, 2**24
@@ -160,7 +159,7 @@ class CausalLMDecoder(Decoder):
         """
         device, lengths = parts[0].device, [len(part) for part in parts]
         most = TOGETHER.get(device.type, 0) if is_roomy(begun.cache) else 0
-        groups = alike(lengths, most)
+        groups = _alike(lengths, most) if most else [list(range(len(parts)))]
         found = []
         for group in groups:
             cache = begun.cache if len(groups) == 1 else deepcopy(begun.cache)
@@ -196,9 +195,11 @@ class CausalLMDecoder(Decoder):
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
         if self.packing:
             return run_packed(self._run, rests, lengths, heard, which, opening, cache), lengths
-        most = TOGETHER.get(device.type, 0) if type(cache) is DynamicCache else 0
-        groups = alike([len(rest) for rest in rests], most)
-        return run_alike(self._run, groups, rests, lengths, heard, which, opening, cache), lengths
+        cache.batch_select_indices(which)
+        values, mask, positions = pad(rests, left=False)
+        mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
+        speech = pad_audio(heard, left=False)
+        return self._run(values, mask, positions, speech, past_key_values=cache, use_cache=True), lengths
 
     @torch.no_grad()
     def _open(
@@ -247,3 +248,19 @@ class CausalLMDecoder(Decoder):
             logits = logits * config.logit_scale
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma
         return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def _alike(lengths: Seq[int], most: int) -> list[list[int]]:
+    """Divide rows into groups of similar lengths, long ones first, each of at most `most` positions with its padding.
+
+    A group is also closed where a row would be padded by more than a third, unless it is still a small one.
+    """
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        longest, held = (lengths[groups[-1][0]], len(groups[-1])) if groups else (0, 0)
+        full = (held + 1) * longest > most or (3 * lengths[row] < 2 * longest and held * longest >= most // 4)
+        if groups and (not full or not lengths[row]):  # a row of nothing cannot be run but beside another
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

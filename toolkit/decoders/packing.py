@@ -1,15 +1,13 @@
-"""Rows run with little padding: those of similar length together, or several short ones in the place of a long one.
+"""Several short rows run in the place of a long one: nothing is padded that another row fits in.
 
-Packed, each row sees what stands before it and itself alone, by a mask of blocks, and has the positions that it has
-alone; so it gives what it gives in a row of its own. No packed row is longer than the longest row, so attention costs
-no more.
+Each row sees what stands before it and itself alone, by a mask of blocks, and has the positions that it has alone; so
+it gives what it gives in a row of its own. No packed row is longer than the longest row, so attention costs no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,44 +81,6 @@ class Packing:
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
-def run_alike(
-    run: Callable[..., Any],
-    groups: Seq[Seq[int]],
-    rows: Seq[Tensor],
-    skipped: Tensor,
-    audio: Seq[Tensor],
-    after: Tensor,
-    opening: Tensor,
-    cache: Any,
-) -> Any:
-    """Run rows in groups, each padded to its own longest.
-
-    Args:
-        run: runs a model: (embeddings, mask, positions, audio).
-        groups: which rows are run together; every row once.
-        rows: B of embeddings (n_i, D).
-        skipped: (B,) how many positions stand before each.
-        audio: of each row, where it is speech.
-        after: (B,) which of the rows of the cache each goes on from.
-        opening: (rows of the cache, P) 0 where the cache holds padding.
-        cache: keys and values of what stands before.
-
-    Returns:
-        the model's output, its hidden states by row: (B, longest, D).
-    """
-    hidden: dict[int, Tensor] = {}
-    for group in groups:
-        held, index = cache if len(groups) == 1 else deepcopy(cache), torch.tensor(group, device=after.device)
-        held.batch_select_indices(after[index])
-        values, mask, positions = pad([rows[row] for row in group], left=False)
-        mask, positions = torch.cat([opening[after[index]], mask], dim=1), positions + skipped[index, None]
-        heard = pad_audio([audio[row] for row in group if audio], left=False)
-        state = run(values, mask, positions, heard, past_key_values=held, use_cache=True)
-        hidden.update(zip(group, state.last_hidden_state, strict=True))
-    state.last_hidden_state = pad_sequence([hidden[row] for row in range(len(rows))], batch_first=True)
-    return state
-
-
 def run_packed(
     run: Callable[..., Any],
     rows: Seq[Tensor],
@@ -158,25 +118,6 @@ def run_packed(
     state = run(values, packing.mask(seen, values.dtype), packing.join(places), heard, **more)
     state.last_hidden_state = packing.split(state.last_hidden_state)
     return state
-
-
-def alike(lengths: Seq[int], most: int) -> list[list[int]]:
-    """Divide rows into groups of similar lengths, long ones first, each of at most `most` positions with its padding.
-
-    0 is no limit, and one group. A group is also closed where a row would be padded by more than a third, unless it is
-    still a small one.
-    """
-    if not most:
-        return [list(range(len(lengths)))]
-    groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        longest, held = (lengths[groups[-1][0]], len(groups[-1])) if groups else (0, 0)
-        full = (held + 1) * longest > most or (3 * lengths[row] < 2 * longest and held * longest >= most // 4)
-        if groups and (not full or not lengths[row]):  # a row of nothing cannot be run but beside another
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
 
 
 def pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:
