@@ -21,6 +21,8 @@ def embed(token_ids: torch.Tensor) -> torch.Tensor:
         (0.31, 0.33, (3, 4)),  # shorter than a frame: still one
         (0.98, 1.3, (9, 10)),  # past the end: clamped
         (1.0, 1.0, (9, 10)),
+        (0.0, 0.92, (0, 10)),  # a recording that fills little of its last frame is heard to its end
+        (0.0, 0.9, (0, 9)),
     ],
 )
 def test_seconds_become_frames_rounded_and_clamped(start: float, end: float, expected: tuple[int, int]) -> None:

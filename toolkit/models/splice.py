@@ -32,11 +32,18 @@ class Spliced:
     """(n,) bool, where the embeddings are speech"""
 
 
+_ROUNDING = 1e-6
+"""frames by which seconds may be off"""
+
+
 def frame_range(segment: SpeechSegment, frame_shift: float, length: int) -> tuple[int, int]:
-    """Turn seconds into a half-open range of frames: rounded, inside `length`, at least one frame."""
+    """Turn seconds into a half-open range of frames: rounded, inside `length`, at least one frame.
+
+    What ends within the last frame ends with it: a recording is seldom a whole number of frames long.
+    """
     start = min(max(round(segment.start / frame_shift), 0), length - 1)
-    end = min(max(round(segment.end / frame_shift), start + 1), length)
-    return start, end
+    end = segment.end / frame_shift
+    return start, length if end > length - 1 + _ROUNDING else min(max(round(end), start + 1), length)
 
 
 def spans_of(sequence: Sequence) -> list[SpeechSegment]:
