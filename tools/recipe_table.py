@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ sys.path.insert(0, str(ROOT))
 
 from toolkit.config import KINDS, compose_config  # noqa: E402
 from toolkit.plan.sizes import model_without_weights, sizes_of  # noqa: E402
+from tools import made_table  # noqa: E402
 
 README = ROOT / "recipes/README.md"
-BEGIN, END = "<!-- made by tools/recipe_table.py -->\n", "<!-- end of what is made -->\n"
+TOOL = "tools/recipe_table.py"
 PACKAGED = "# Packaged models: "
 """opens the line of a recipe's header that says what to add for Whisper tiny.en and SmolLM2-135M"""
 
@@ -131,42 +131,21 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.2f} M"
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
 def made() -> str:
     """Make both tables."""
     recipes = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))]
     head = ["recipe", "after", *KINDS, "tasks", "trained", "parameters"]
-    text = table(head, [recipe.cells() for recipe in recipes])
+    text = made_table.table(head, [recipe.cells() for recipe in recipes])
     additions = [[f"`{recipe.name}`", f"`{recipe.packaged}`"] for recipe in recipes if recipe.packaged]
-    return text + "\n" + table(["recipe", "to add with `egs=mini/conf/mini`"], additions) if additions else text
+    return (
+        text + "\n" + made_table.table(["recipe", "to add with `egs=mini/conf/mini`"], additions) if additions else text
+    )
 
 
 def renewed(page: str) -> str:
-    """Return a page with what is made in it made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{made()}\n{END}{after}"
-
-
-def main() -> int:
-    """Write the table, or say whether it is stale."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is stale")
-    check = parser.parse_args().check
-    page = README.read_text()
-    new = renewed(page)
-    if check and new != page:
-        print(f"{README.relative_to(ROOT)} is stale: run python tools/recipe_table.py", file=sys.stderr)
-        return 1
-    if not check:
-        README.write_text(new)
-    return 0
+    """Return the page with its table made anew."""
+    return made_table.renewed(page, TOOL, made())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(made_table.main(README, TOOL, __doc__ or "", renewed))

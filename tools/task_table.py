@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,10 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from toolkit.data.tasks import Task, load_tasks  # noqa: E402
+from tools import made_table  # noqa: E402
 
 FOLDER = ROOT / "recipes/benchmark_tasks"
 README = FOLDER / "README.md"
-BEGIN, END = "<!-- made by tools/task_table.py -->\n", "<!-- end of what is made -->\n"
+TOOL = "tools/task_table.py"
 HEAD = ["family", "task", "trained", "training wordings", "held-out wordings", "answer"]
 
 
@@ -47,30 +47,13 @@ def made() -> str:
             "",
         )
     )
-    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in [HEAD, ["---"] * len(HEAD), *rows])
+    return made_table.table(HEAD, rows)
 
 
 def renewed(page: str) -> str:
-    """Return a page with what is made in it made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{made()}\n{END}{after}"
-
-
-def main() -> int:
-    """Write the table, or say whether it is stale."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is stale")
-    check = parser.parse_args().check
-    page = README.read_text()
-    new = renewed(page)
-    if check and new != page:
-        print(f"{README.relative_to(ROOT)} is stale: run python tools/task_table.py", file=sys.stderr)
-        return 1
-    if not check:
-        README.write_text(new)
-    return 0
+    """Return the page with its table made anew."""
+    return made_table.renewed(page, TOOL, made())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(made_table.main(README, TOOL, __doc__ or "", renewed))
