@@ -25,7 +25,7 @@ def run(options: Options) -> list[Figure]:
             path.write_text(json.dumps({**turn.extra, "utterances": turn.utterances}))
         return turn
 
-    turn_of("ours", replace(best, steps=best.steps))  # the limit may begin a repeat
+    turn_of("ours", best)  # the limit may begin a repeat
     turns = alternate(specs, options.repeats, options.say, turn_of)
     found = json.loads(path.read_text())
     rows, supervised = (sum(column) for column in zip(*found["needed"], strict=True))

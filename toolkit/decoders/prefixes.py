@@ -57,8 +57,10 @@ class KeptPrefixes:
         Returns:
             None where nothing may be kept.
         """
+        if not self.most or not prefixes or not all(prefixes):
+            return None
         parameters = list(model.parameters())
-        if not self.most or not prefixes or not all(prefixes) or any(p.requires_grad for p in parameters):
+        if any(parameter.requires_grad for parameter in parameters):
             return None
         mark = tuple((p.data_ptr(), p._version) for p in parameters)
         if mark != self._mark:  # other weights

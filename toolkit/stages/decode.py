@@ -9,7 +9,6 @@ answers of that stage.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.batches import numbered
-from toolkit.data.cuts import read_cuts
+from toolkit.data.cuts import read_cuts, replacing
 from toolkit.data.features import FrameCache
 from toolkit.data.fingerprint import deciding, fingerprint
 from toolkit.data.samples import SampleStore
@@ -253,10 +252,8 @@ def _clear_others(folder: Path, mark: str) -> None:
         for path in folder.glob("*.jsonl"):
             path.unlink()
         say(f"decode: answers of an earlier checkpoint in {folder} are taken away")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = made_by.with_suffix(".tmp")
-    temporary.write_text(json.dumps(mark))
-    os.replace(temporary, made_by)
+    with replacing(made_by) as temporary:
+        temporary.write_text(json.dumps(mark))
 
 
 def _known(store: AnswerStore, question: Question) -> Answer:

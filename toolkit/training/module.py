@@ -136,7 +136,8 @@ class ImitationModule(pl.LightningModule):
         if heard and not self._reached:
             check_reached(self.model.encoder)
             self._reached = True
-        mine = self._share(batches, outputs)
+        parameters = trained_of(self.model)
+        mine = self._share(batches, outputs, parameters)
         everybody = told_by_all(mine)
         # One clock for all ranks, that of the slowest, or they would end at different steps.
         self.elapsed = everybody[0].elapsed + max(share.seconds for share in everybody)
@@ -144,7 +145,6 @@ class ImitationModule(pl.LightningModule):
         count = sum(share.count for share in everybody)
         if count == 0:
             raise DataError(f"nothing is supervised in step {self.global_step}: {_names(everybody)}")
-        parameters = trained_of(self.model)
         sum_gradients(parameters, frozenset.intersection(*(share.idle for share in everybody)))
         trained = [p for p in parameters if p.grad is not None]
         for p in trained:
@@ -222,7 +222,12 @@ class ImitationModule(pl.LightningModule):
                 )
             yield from ((batches[0], False) for _ in range(max(counts) - len(batches)))
 
-    def _share(self, batches: list[Batch], outputs: list[tuple[Tensor, int, Mapping[str, Tensor]]]) -> Share:
+    def _share(
+        self,
+        batches: list[Batch],
+        outputs: list[tuple[Tensor, int, Mapping[str, Tensor]]],
+        parameters: list[torch.nn.Parameter],
+    ) -> Share:
         """Tell what this rank did of a step."""
         names = sorted({name for _, _, parts in outputs for name in parts})
         return Share(
@@ -230,7 +235,7 @@ class ImitationModule(pl.LightningModule):
             count=sum(count for _, count, _ in outputs),
             parts={name: sum(float(parts[name]) for _, _, parts in outputs if name in parts) for name in names},
             ids=tuple(name for batch in batches if not batch.idle for name in batch.ids),
-            idle=frozenset(i for i, p in enumerate(trained_of(self.model)) if p.grad is None),
+            idle=frozenset(i for i, p in enumerate(parameters) if p.grad is None),
             elapsed=self.elapsed,
             seconds=time.monotonic() - self._tick,
         )
