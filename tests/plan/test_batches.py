@@ -41,10 +41,7 @@ def test_the_manifest_is_what_training_learns_and_nothing_is_loaded(
 ) -> None:
     config = config_of(tmp_path)
     loss = LOSSES.build(config.loss)
-    llm = imitate.text_llm(config)
-    wanted = train.training_examples(config, llm, loss)
-    # Other tests have other LLMs answer the same questions; the plan takes the latest answers.
-    os.utime(answers_folder(config, "train", llm.key) / "store.jsonl")
+    wanted = train.training_examples(config, imitate.text_llm(config), loss)
 
     def loads(*_: object) -> str:
         raise AssertionError("weights are looked for")
@@ -60,6 +57,23 @@ def test_the_manifest_is_what_training_learns_and_nothing_is_loaded(
     assert simulated.left_over.most == len(wanted) % 4
     with pytest.raises(DataError, match="answers are not there"):
         KeptLLM("x", 5).answer([])
+
+
+def test_a_plan_takes_the_answers_of_its_own_llm_before_later_ones(config_of: ConfigOf, tmp_path: Path) -> None:
+    there = config_of(tmp_path)
+    shutil.copytree(there.data_dir, tmp_path / "data")
+    config = replace(there, data_dir=str(tmp_path / "data"))
+    own = answers_folder(config, "train", imitate.text_llm(config).key)
+    other = shutil.copytree(own, own.with_name("another"))
+    wanted = read_manifest(config, LOSSES.build(config.loss)).examples
+    store = other / "store.jsonl"
+    rows = [json.loads(line) for line in store.read_text().splitlines()]
+    store.write_text("".join(json.dumps({**row, "answer": "quite another thing"}) + "\n" for row in rows))
+    (other / "card.json").write_text(json.dumps({"model": "another"}))
+    for seconds in (0, 9):  # whichever is the latest
+        os.utime(store, (2e9 + seconds, 2e9 + seconds))
+        os.utime(own / "store.jsonl", (2e9, 2e9))
+        assert read_manifest(config, LOSSES.build(config.loss)).examples == wanted
 
 
 def test_without_answers_they_are_reckoned_at_their_most(config_of: ConfigOf, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from toolkit.data.tasks import choose
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.errors import DataError, ToolkitError
 from toolkit.interfaces import Loss
+from toolkit.stages.card import about_llm
 from toolkit.stages.imitate import answering, asked_examples, asked_requests, chat_tokenizer, training_tasks
 from toolkit.stages.paths import answers_folder
 from toolkit.stages.train import training_examples
@@ -77,20 +79,26 @@ def _answered(config: Config, loss: Loss) -> tuple[list[Example] | None, str]:
         return training_examples(config, KeptLLM("", most), loss), ""
     folder = answers_folder(config, "train", "")
     served = config.imitate.engine == "openai"
-    keys = [answering(config).key] if served else _latest(folder)
+    keys = [answering(config).key] if served else _likeliest(config, folder)
     for key in keys:
         try:
             found = training_examples(config, KeptLLM(key, most), loss)
         except DataError:  # this one was not asked all of it: another recipe, perhaps
             continue
-        return found, f"answers of {folder / key}" + (f", the latest of {len(keys)} LLMs'" if len(keys) > 1 else "")
+        return found, f"answers of {folder / key}" + (f", one of {len(keys)} LLMs" if len(keys) > 1 else "")
     return None, ""
 
 
-def _latest(folder: Path) -> list[str]:
-    """Return the keys of the LLMs that have answered, the latest first."""
-    stores = sorted(folder.glob("*/store.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.parent.name for path in stores]
+def _likeliest(config: Config, folder: Path) -> list[str]:
+    """Return the keys of the LLMs that have answered: first those whose cards tell of this one, then the latest."""
+    about = about_llm(config)
+
+    def rank(store: Path) -> tuple[bool, float]:
+        card = store.with_name("card.json")
+        told = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
+        return all(told.get(name) == value for name, value in about.items()), store.stat().st_mtime
+
+    return [store.parent.name for store in sorted(folder.glob("*/store.jsonl"), key=rank, reverse=True)]
 
 
 def _asked(config: Config) -> list[Example]:

@@ -59,6 +59,11 @@ def write_card(config: Config, subject: Subject, folder: Path) -> Path:
     return paths[1]
 
 
+def about_llm(config: Config) -> dict[str, Any]:
+    """Return what a card calls the LLM that answers; its weights are known by their fingerprint alone."""
+    return {"model": config.decoder["model"], "dtype": config.decoder.get("dtype"), "system": config.system}
+
+
 def describe(config: Config, subject: Subject) -> dict[str, Any]:
     """Return what the card tells, as plain values."""
     joined, asked = subject.joined, subject.asked
@@ -66,9 +71,8 @@ def describe(config: Config, subject: Subject) -> dict[str, Any]:
     wordings = {wording for task in subject.tasks.values() for wording in task.training}
     trained = sorted({request.task for request in asked["train"]})
     return {
-        "model": config.decoder["model"],
+        **about_llm(config),
         "key": subject.key,
-        "system": config.system,
         "max_new_tokens": config.imitate.max_new_tokens,
         "utterances": len(utterances),
         "hours": round(sum(example.duration for example in utterances) / 3600, 4),
