@@ -8,8 +8,9 @@ whole vocabulary. Same weights, same adapter, same optimiser. Its audio lies in 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class UsualLoop:
 
     def loss(self, audio: Padded, sequences: Seq[Sequence]) -> Tensor:
         """Return the mean loss of the supervised tokens; `audio` (B, samples), one piece of speech a row."""
-        with self._precision():
+        with self._precision(), stock_attention(self.lm):
             with torch.no_grad():
                 frames = self.model.encoder(audio)
             # Seconds become frames by the rule of the splice, or the last embedding of a row could be missing in ours.
@@ -68,6 +69,17 @@ class UsualLoop:
 
     def _precision(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.mode == FP32 else torch.autocast("cpu", torch.bfloat16)
+
+
+@contextmanager
+def stock_attention(lm: Any) -> Iterator[None]:
+    """Have the model attend as transformers has it, inside the `with`: ours has changed that."""
+    ours = lm.config._attn_implementation
+    lm.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        lm.set_attn_implementation(ours)
 
 
 def random_batches(count: int, size: int, steps: int, seed: int) -> list[list[int]]:

@@ -52,7 +52,7 @@ def gradients(
     return [outputs.logits.detach(), outputs.hidden.detach()], {k: v.clone() for k, v in found.items()}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "short_rows"])
 @pytest.mark.parametrize("prefixed", [False, True])
 @pytest.mark.parametrize("heads", HEADS)
 @pytest.mark.parametrize("kind", ["causal_lm", "lora", "audio_only"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from toolkit.assets.pretrained import pretrained
+from toolkit.decoders.attention import attend_short_rows
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.prefixes import KeptPrefixes, common
@@ -49,6 +50,7 @@ class CausalLMDecoder(Decoder):
         self.lm, _ = pretrained(AutoModelForCausalLM, model, dtype=DTYPES[dtype], **loading)
         self.lm.requires_grad_(False)
         self.lm.eval()
+        attend_short_rows(self.lm)
         self._packed = PackedLinears(self.lm)
         self._kept = KeptPrefixes(keep_prefixes * 10**6)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from toolkit.decoders.attention import NAME
+
 
 def can_pack(config: Any) -> bool:
     """Tell whether a model of such a configuration of transformers takes a mask of blocks and positions as they are.
@@ -24,7 +26,7 @@ def can_pack(config: Any) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     rotates = getattr(config, "rope_parameters", None) is not None
-    plain = getattr(config, "_attn_implementation", "") in ("sdpa", "eager")
+    plain = getattr(config, "_attn_implementation", "") in ("sdpa", "eager", NAME)
     return kinds == {"full_attention"} and not windowed and rotates and plain
 
 

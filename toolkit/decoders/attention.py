@@ -1,0 +1,107 @@
+"""Attention as training on a CPU has it: short rows, by products of matrices that are written out.
+
+torch's own kernel is quick forward; backward, on rows of some 50 positions, it takes five times as long in bf16 as
+these products and twice in fp32 (SmolLM2's heads), which was a quarter of a training step. As there, scores are of
+fp32 whatever the weights are, and gradients in bf16 are no further from those in fp32. What is long, or needs no
+gradient, or lies on another device, goes to torch's kernel as before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "short_rows"
+"""under which transformers knows it"""
+SHORT = {torch.bfloat16: 2**15, torch.float32: 2**13}
+"""scores of a head, at most: above, torch's kernel is about as quick, and needs less memory"""
+
+
+def attend_short_rows(model: Any) -> None:
+    """Let a model of transformers attend so, if torch's kernel is what it has and a CPU what it can run on."""
+    has_kernel = model.config.get_text_config()._attn_implementation == "sdpa"
+    if has_kernel and model._supports_attention_backend and not torch.cuda.is_available():
+        model.set_attn_implementation(NAME)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Attend as transformers asks for it.
+
+    Args:
+        module: the layer.
+        query: (B, H, N, D).
+        key: (B, G, K, D), each for H / G heads.
+        value: (B, G, K, D).
+        attention_mask: (B, 1, N, K), true or 0 where a position is seen; None is all before it, if it is causal.
+        dropout: of the weights.
+        scaling: of the scores; None is 1 / sqrt(D).
+        is_causal: whether None masks what comes after; None asks the layer.
+        more: what some models ask for beside; torch's kernel then, which knows or refuses it.
+
+    Returns:
+        (B, N, H, D), and no weights.
+    """
+    rows, heads, length, width = query.shape
+    groups, seen = key.shape[1:3]
+    learns = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
+    usual = not dropout and all(more.get(name) is None for name in ("softcap", "position_bias", "s_aux", "cache"))
+    masked = attention_mask is not None or (length == seen and (module.is_causal if is_causal is None else is_causal))
+    short = query.device.type == "cpu" and length * seen <= SHORT.get(query.dtype, 0)
+    if not (learns and usual and masked and short):
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **more
+        )
+    # The heads that share a key are more rows of one product, so that no key is repeated.
+    parts = (part.reshape(rows * groups, -1, width) for part in (query, key, value))
+    given = _bias(attention_mask, query, seen), width**-0.5 if scaling is None else scaling
+    found: Tensor = _Products.apply(*parts, *given)  # type: ignore[no-untyped-call]
+    return found.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+class _Products(torch.autograd.Function):
+    """Attends: queries (B G, n N, D), keys and values (B G, K, D), bias (B or 1, 1, N, K) -> (B G, n N, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
+        scores = torch.bmm(query.float(), key.float().mT).mul_(scaling)
+        length, seen = bias.shape[2:]
+        scores.view(len(bias), -1, length, seen).add_(bias)
+        weights = scores.softmax(-1).to(query.dtype)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.scaling = scaling
+        return torch.bmm(weights, value)
+
+    @staticmethod
+    def backward(ctx: Any, found: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights = ctx.saved_tensors
+        scores = torch.bmm(found, value.mT)
+        scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype).mul_(ctx.scaling)
+        return torch.bmm(scores, key), torch.bmm(scores.mT, query), torch.bmm(weights.mT, found), None, None
+
+
+def _bias(mask: Tensor | None, query: Tensor, seen: int) -> Tensor:
+    """Return what is added to scores, (B or 1, 1, N, K)."""
+    if mask is None:
+        mask = torch.ones(1, 1, query.shape[2], seen, dtype=torch.bool).tril()
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
