@@ -156,6 +156,8 @@ class Decoder(nn.Module, ABC):
     """positions of rows that it has run so far, where it counts them"""
     padded_run: int = 0
     """the same with the padding of the rows"""
+    opens_once: bool = False
+    """whether `outputs` runs what rows open with once for all that open so, in training too"""
     packing: bool = False
     """whether `outputs` runs several short rows in the place of a long one"""
 

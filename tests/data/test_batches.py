@@ -21,6 +21,7 @@ from toolkit.types import Example, Plan, SpeechSegment, TextSegment, Word
 TEXT = "my aunt speaks to the garden"
 WORDS = tuple(Word(text, i / 2, (i + 1) / 2) for i, text in enumerate(TEXT.split()))
 EXAMPLES = [Example(f"u{i}", 3.0 + i % 13, TEXT, WORDS, "Say: {speech}", "yes") for i in range(50)]
+COSTS = [3 + i % 13 for i in range(50)]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,10 @@ def test_a_resumed_stream_with_a_curriculum_goes_on_as_if_it_had_not_been(
 ) -> None:
     collate = collator(tokenizer, Shares(0.2, 0.2, start=0.8, steps=12))
     whole, rest = (
-        [[(b.ids, b.sequences) for b in step] for step in StepStream(EXAMPLES, collate, 8, 3, (first, 20), seed=1)]
+        [
+            [(b.ids, b.sequences) for b in step]
+            for step in StepStream(EXAMPLES, COSTS, collate, 8, 3, (first, 20), seed=1)
+        ]
         for first in (0, resumed)
     )
     assert rest == whole[resumed:]
@@ -160,7 +164,7 @@ def test_ranks_share_out_the_step_of_one_process(tokenizer: ChatTokenizer) -> No
     collate = collator(tokenizer, Shares(0.2, 0.2, start=0.8, steps=12))
 
     def rows(rank: int, world: int) -> list[dict[str, object]]:
-        stream = StepStream(EXAMPLES, collate, 8, 0, (3, 9), 1, rank, world)
+        stream = StepStream(EXAMPLES, COSTS, collate, 8, 0, (3, 9), 1, rank, world)
         return [dict(zip(step[0].ids, step[0].sequences, strict=True)) for step in stream]
 
     assert [a | b for a, b in zip(rows(0, 2), rows(1, 2), strict=True)] == rows(0, 1)
@@ -177,11 +181,11 @@ def test_the_order_is_that_of_single_steps_and_made_once_an_epoch(
         made.append(epoch)
         return whole(costs, size, epoch, seed)
 
-    stream = StepStream(EXAMPLES, collator(tokenizer, Shares(1.0)), size, 0, (first, last), seed=5)
+    stream = StepStream(EXAMPLES, COSTS, collator(tokenizer, Shares(1.0)), size, 0, (first, last), seed=5)
     with monkeypatch.context() as patch:
         patch.setattr(order, "epoch_batches", counted)
         found = [batch[0].ids for batch in stream]
-    wanted = [batch_indices(stream.costs, size, step, 5) for step in range(first, last)]
+    wanted = [batch_indices(COSTS, size, step, 5) for step in range(first, last)]
     assert found == [tuple(EXAMPLES[i].id for i in step) for step in wanted]
     steps = len(EXAMPLES) // min(size, len(EXAMPLES))
     assert made == list(range(first // steps, (last - 1) // steps + 1))
@@ -199,7 +203,7 @@ def test_the_order_has_not_changed() -> None:
 
 def test_a_stream_of_nothing_is_an_error(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(DataError, match="imitate stage"):
-        next(iter(StepStream([], collator(tokenizer, Shares(1.0)), 8, 0, (0, 3), seed=1)))
+        next(iter(StepStream([], [], collator(tokenizer, Shares(1.0)), 8, 0, (0, 3), seed=1)))
 
 
 @pytest.mark.parametrize("key", ["speech_marker", "text_marker"])

@@ -158,6 +158,11 @@ def test_a_row_costs_what_it_is_long(tiny_llm: Path, tiny_whisper: Path) -> None
 
     found = row_costs(examples, encoder, stack, tokenizer, answers=True)
     assert found == pytest.approx([length(example, heard(example)) for example in examples], abs=4)
+    # What stands before the speech is run once for all rows that open so.
+    rows = [tokenizer.sequence(e, *((SpeechSegment(0, u.duration),) for u in e.utterances)) for e in examples]
+    openings = [len(row[0].token_ids) if isinstance(row[0], TokenPiece) else 0 for row in rows]
+    rest = row_costs(examples, encoder, stack, tokenizer, answers=True, opened=True)
+    assert [whole - own for whole, own in zip(found, rest, strict=True)] == pytest.approx(openings, abs=2)
     # Tokens come of what is said, and of no more frames than there are.
     ctc = CTCAdapter(encoder.output_dim, 8, hidden_dim=8, heads=2)
     said = [[len(tokenizer.transcript(u.transcript)) for u in example.utterances] for example in examples]
@@ -171,4 +176,11 @@ def test_a_row_costs_what_it_is_long(tiny_llm: Path, tiny_whisper: Path) -> None
     assert row_costs([turned], encoder, stack, tokenizer, answers=True) > row_costs(
         [Example("e", 1.0, "So")], encoder, stack, tokenizer, answers=True
     )
-    assert row_costs([], encoder, stack, tokenizer, answers=True) == []
+    # Earlier turns open a row whether speech comes in them or after them.
+    late = Example("e", 1.0, "So", prompt="And {speech}?", history=(Turn("What is that?", "A cat."),))
+    early = Example("e", 1.0, "So", prompt="And?", history=(Turn("What is {speech}?", "A cat."),))
+    bare = Example("e", 1.0, "So", prompt="{speech}?")
+    costs = {e: row_costs([e], encoder, stack, tokenizer, answers=True, opened=True)[0] for e in (late, early, bare)}
+    assert costs[late] == pytest.approx(costs[bare], abs=2)
+    assert costs[early] > costs[late] + tokenizer.around()[0]
+    assert row_costs([], encoder, stack, tokenizer, answers=True, opened=True) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.data.batches import Collator, Shares, StepStream, numbered
+from toolkit.data.batches import Collator, Shares, numbered
 from toolkit.data.tasks import evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer, check_prompt
 from toolkit.errors import DataError
@@ -186,13 +186,6 @@ def test_all_recordings_of_a_row_are_in_one_view_and_each_is_interleaved(tokeniz
         mixed = [bool(spans) and not w for spans, w in zip(heard.values(), whole, strict=True)]
         views.add("speech" if all(whole) else "text" if all(silent) else "mixed" if all(mixed) else "several")
     assert views == {"speech", "text", "mixed"}
-
-
-def test_a_row_costs_all_that_it_holds(tokenizer: ChatTokenizer) -> None:
-    costs = StepStream(ROWS, collator(tokenizer, Shares(1.0)), 2, 0, (0, 1), 1).costs
-    text = len("And {speech2}?" + "no" + "Say: {speech}" + "she sells")
-    assert costs[1] == 12.5 * C.duration + len("Say: {speech}" + "what") / 4
-    assert costs[3] == 12.5 * (C.duration + A.duration) + text / 4
 
 
 def test_recordings_are_numbered_row_by_row() -> None:

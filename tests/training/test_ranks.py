@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def test_two_processes_train_as_one(
     # Nobody has a row twice in a step, and each rank has half of them.
     rows = [[name for line in notes(exp, rank) if ":" in line for name in line.split()] for rank in (0, 1)]
     assert len(rows[0]) == len(rows[1]) == 14
-    assert len({*rows[0], *rows[1]}) >= 26  # two tasks of one utterance may meet
+    # The tasks of one utterance may meet, since they are about as long.
+    assert max(Counter(rows[0] + rows[1]).values()) <= config.imitate.tasks_per_cut
     layers: Any = DECODERS.build(config.decoder)
     whole = sum(p.numel() for p in layers.lm.base_model.layers.parameters())
     held = [int(line.split()[1]) for rank in (0, 1) for line in notes(exp, rank) if line.startswith("holds")]

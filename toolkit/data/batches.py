@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from toolkit.data.budget import Budget
-from toolkit.data.costs import rough_costs
 from toolkit.data.order import StepOrder, turns
 from toolkit.data.seeding import seeded
 from toolkit.data.teacher import TeacherStore, text_view
@@ -168,6 +167,7 @@ class StepStream(IterableDataset[list[Batch]]):
 
     Args:
         examples: what to train on.
+        costs: of each, by which batch mates are chosen.
         collate: makes a batch.
         size: examples a step over all ranks.
         micro: examples a forward pass; 0 means all.
@@ -181,6 +181,7 @@ class StepStream(IterableDataset[list[Batch]]):
     def __init__(
         self,
         examples: Seq[Example],
+        costs: Seq[int],
         collate: Collator,
         size: int,
         micro: int,
@@ -195,8 +196,7 @@ class StepStream(IterableDataset[list[Batch]]):
         self.steps = steps
         self.rank = rank
         self.world = world
-        self.costs = rough_costs(examples)
-        self.order = StepOrder(self.costs, size, micro, seed, budget)
+        self.order = StepOrder(costs, size, micro, seed, budget)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         worker = get_worker_info()

@@ -1,9 +1,10 @@
 """What an example costs the model: the positions of its row, told before any audio is read.
 
-A position is an embedding of the speech, or a token of the prompt or of the answer. Speech is counted by the length
-formulas of encoder and adapter; where those say only how many there can be at most, as with an adapter that emits
-tokens, as many are reckoned as the transcript has tokens. What an interleaver makes of it is drawn anew in each step:
-a row is reckoned as plain speech.
+A position is an embedding of the speech, or a token of the prompt or of the answer. What a row opens with, its prompt
+up to the speech, is run once for all rows that open so, where the decoder can: then it is none of the row's, for it
+pads nothing. Speech is counted by the length formulas of encoder and adapter; where those say only how many there can
+be at most, as with an adapter that emits tokens, as many are reckoned as the transcript has tokens. What an
+interleaver makes of it is drawn anew in each step: a row is reckoned as plain speech.
 """
 
 from __future__ import annotations
@@ -14,19 +15,14 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from toolkit.data.tokenization import ChatTokenizer, slot
+from toolkit.data.tokenization import SLOTS, ChatTokenizer
 from toolkit.interfaces import Adapter, Encoder
 from toolkit.types import Example
 
 CHARACTERS = 4
 """of a token; an assumption of ours, for who has no tokenizer"""
-TEMPLATE = 30
-"""tokens that a chat template puts around a turn; an assumption of ours, for who has no tokenizer"""
-
-
-def rough_costs(examples: Seq[Example]) -> list[float]:
-    """Reckon what each example costs without a model: its speech, prompt and answer; 4 characters are a token."""
-    return [12.5 * _seconds(example) + _characters(example) / CHARACTERS for example in examples]
+TEMPLATE, BEFORE = 30, 25
+"""tokens that a chat template puts around a turn, and in front of it; assumptions of ours, for who has no tokenizer"""
 
 
 def embeddings_of(durations: Seq[float], encoder: Encoder, adapter: Adapter) -> list[int]:
@@ -43,6 +39,7 @@ def row_costs(
     tokenizer: ChatTokenizer | None,
     *,
     answers: bool,
+    opened: bool = False,
     unknown: int = 0,
 ) -> list[int]:
     """Return the positions of each example's row.
@@ -53,6 +50,7 @@ def row_costs(
         adapter: likewise.
         tokenizer: of the decoder; None reckons four characters to a token.
         answers: whether the decoder is run; if not, the embeddings of the speech are all, at most.
+        opened: whether what a row opens with is run once for all that open so.
         unknown: tokens of an answer that is not there yet.
     """
     said = [utterance for example in examples for utterance in example.utterances]
@@ -64,22 +62,38 @@ def row_costs(
     speech = [sum(next(heard) for _ in example.utterances) for example in examples]
     if not answers:
         return speech
-    around = TEMPLATE if tokenizer is None else tokenizer.around()
-    prompts = _counts(map(_asked, examples), tokenizer)
+    around, before = (TEMPLATE, BEFORE) if tokenizer is None else tokenizer.around()
+    prompts = _counts((_text(_turns(example)) for example in examples), tokenizer)
     responses = _counts((example.response for example in examples), tokenizer)
-    return [
+    costs = [
         heard + around * (1 + len(example.history)) + asked + (answered or unknown) + example.response_complete
         for example, heard, asked, answered in zip(examples, speech, prompts, responses, strict=True)
     ]
+    if not opened:
+        return costs
+    openings = [_opening(example) for example in examples]
+    texts = _counts((_text(turns) for turns in openings), tokenizer)
+    return [
+        max(1, cost - before - around * ((len(turns) - 1) // 2) - text)
+        for cost, turns, text in zip(costs, openings, texts, strict=True)
+    ]
 
 
-def _asked(example: Example) -> str:
-    """Return the text of all turns but the last answer, without the slots."""
-    turns = [text for turn in example.history for text in (turn.prompt, turn.response)]
-    text = " ".join([*turns, example.prompt])
-    for recording in range(len(example.utterances)):
-        text = text.replace(slot(recording), "")
-    return text
+def _turns(example: Example) -> list[str]:
+    """Return what is said in turn before the answer."""
+    return [*(text for turn in example.history for text in (turn.prompt, turn.response)), example.prompt]
+
+
+def _opening(example: Example) -> list[str]:
+    """Return what is said before the first recording."""
+    turns = _turns(example)
+    first = next((i for i, text in enumerate(turns) if SLOTS.search(text)), len(turns) - 1)
+    return [*turns[:first], SLOTS.split(turns[first])[0]]
+
+
+def _text(turns: Seq[str]) -> str:
+    """Return the text of turns, without the slots."""
+    return SLOTS.sub("", " ".join(turns))
 
 
 def _counts(texts: Iterable[str], tokenizer: ChatTokenizer | None) -> list[int]:
@@ -93,12 +107,3 @@ def _counts(texts: Iterable[str], tokenizer: ChatTokenizer | None) -> list[int]:
 
 def _reckoned(texts: Seq[str]) -> list[int]:
     return [-(-len(text) // CHARACTERS) for text in texts]
-
-
-def _seconds(example: Example) -> float:
-    return sum(said.duration for said in example.utterances)
-
-
-def _characters(example: Example) -> int:
-    before = sum(len(turn.prompt) + len(turn.response) for turn in example.history)
-    return before + len(example.prompt) + len(example.response)

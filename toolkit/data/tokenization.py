@@ -22,7 +22,8 @@ from toolkit.types import Example, Piece, Plan, Sequence, SpeechSegment, TokenPi
 
 SLOT = "{speech}"
 """stands in a prompt where the utterance goes; `{speech2}`, `{speech3}` ... stand where further ones go"""
-_SLOTS = re.compile(r"\{speech(\d*)\}")
+SLOTS = re.compile(r"\{speech(\d*)\}")
+"""any slot, and the number in it"""
 _MARK = "\ue000"
 """a private-use character, so that nothing a user writes can be taken for the slot; further slots have the next ones"""
 _Place = tuple[tuple[int, ...], str, int]
@@ -43,7 +44,7 @@ def check_prompt(prompt: str, history: Seq[Turn] = ()) -> int:
         DataError: one of `{speech}`, `{speech2}` and so on is missing, or there twice.
     """
     prompts = (*(turn.prompt for turn in history), prompt)
-    found = [match.group() for text in prompts for match in _SLOTS.finditer(text)]
+    found = [match.group() for text in prompts for match in SLOTS.finditer(text)]
     wanted = [slot(recording) for recording in range(max(len(found), 1))]
     for name in wanted:
         if found.count(name) != 1:
@@ -70,7 +71,7 @@ def check_recordings(count: int, prompt: str, history: Seq[Turn] = ()) -> None:
 
 def written(prompt: str, texts: Seq[str]) -> str:
     """Write texts into the slots of a prompt: the first where `{speech}` stands, the next where `{speech2}` does."""
-    return _SLOTS.sub(lambda match: texts[int(match[1] or 1) - 1], prompt)
+    return SLOTS.sub(lambda match: texts[int(match[1] or 1) - 1], prompt)
 
 
 def chat(system: str | None, prompt: str, history: Seq[Turn] = ()) -> list[dict[str, str]]:
@@ -124,10 +125,11 @@ class ChatTokenizer:
         rows = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [len(row) for row in rows]
 
-    def around(self) -> int:
-        """Return how many tokens the template and the system prompt put around a prompt."""
+    def around(self) -> tuple[int, int]:
+        """Return how many tokens the template and the system prompt put around a prompt, and in front of it."""
         slots, after = self._frame(SLOT, ())
-        return sum(len(before) for before, _, _ in slots) + len(after)
+        before = sum(len(before) for before, _, _ in slots)
+        return before + len(after), before
 
     def transcript(self, text: str) -> tuple[int, ...]:
         """Tokenise a transcript as it stands in a prompt after a space; what CTC is trained on."""
@@ -210,4 +212,4 @@ class ChatTokenizer:
 
 def _marked(prompt: str) -> str:
     """Put a character for each slot."""
-    return _SLOTS.sub(lambda match: chr(ord(_MARK) + int(match[1] or 1) - 1), prompt)
+    return SLOTS.sub(lambda match: chr(ord(_MARK) + int(match[1] or 1) - 1), prompt)

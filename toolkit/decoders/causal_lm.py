@@ -56,6 +56,8 @@ class CausalLMDecoder(Decoder):
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
 
+    opens_once = True
+
     def train(self, mode: bool = True) -> CausalLMDecoder:
         """Stay in evaluation mode: a frozen model has no dropout to switch on."""
         return super().train(False)

@@ -53,6 +53,7 @@ class LoRADecoder(CausalLMDecoder):
         inject_adapter_in_model(config, self.lm)
         self.layers: list[Any] = [module for module in self.lm.modules() if isinstance(module, LoraLayer)]
         self.audio_only = audio_only
+        self.opens_once = audio_only
         self._audio: Tensor | None = None
         trained = self.trained()
         for name, parameter in self.named_parameters():

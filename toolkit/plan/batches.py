@@ -9,7 +9,6 @@ from typing import Any
 
 from toolkit.config import Config
 from toolkit.data.budget import Budget, Share, padded_cost
-from toolkit.data.costs import rough_costs
 from toolkit.data.order import StepOrder, turns
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import LOSSES
@@ -110,7 +109,7 @@ def plan_batches(config: Config, ranks: int, workers: int, epochs: int) -> Simul
         raise DataError(f"there is nothing to train on in {config.data_dir}")
     costs = costs_of(manifest.examples, model, manifest.tokenizer, loss, manifest.unknown)
     budget = budget_of(config, costs)
-    order = StepOrder(rough_costs(manifest.examples), given.batch_size, given.micro_batch_size, config.seed, budget)
+    order = StepOrder(costs, given.batch_size, given.micro_batch_size, config.seed, budget)
     found = simulate(order, costs, ranks, workers, epochs)
     asked = [(e.id, e.prompt, tuple(other.id for other in e.others), e.history) for e in manifest.examples]
     twice = [f"{ask[0]} under {ask[1]!r}" for ask, count in Counter(asked).items() if count > 1]

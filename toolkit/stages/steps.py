@@ -19,19 +19,15 @@ def costs_of(
     examples: Seq[Example], model: SpeechLLM, tokenizer: ChatTokenizer | None, loss: Loss, unknown: int = 0
 ) -> list[int]:
     """Return the positions of each example's row; `unknown` is the length of an answer that is not there yet."""
-    answers = "student" in loss.needs
-    return row_costs(examples, model.encoder, model.adapter, tokenizer, answers=answers, unknown=unknown)
+    answers, opened = "student" in loss.needs, model.decoder.opens_once
+    return row_costs(examples, model.encoder, model.adapter, tokenizer, answers=answers, opened=opened, unknown=unknown)
 
 
 def budget_of(config: Config, costs: Seq[int]) -> Budget | None:
     """Return what steps and forward passes may cost; None where they go by rows."""
     given = config.train
-    return Budget(costs, given.batch_tokens, given.micro_batch_tokens) if by_cost(config) else None
-
-
-def by_cost(config: Config) -> bool:
-    """Tell whether anything goes by positions; if not, nobody need count them."""
-    return bool(config.train.batch_tokens or config.train.micro_batch_tokens)
+    by_cost = given.batch_tokens or given.micro_batch_tokens
+    return Budget(costs, given.batch_tokens, given.micro_batch_tokens) if by_cost else None
 
 
 def size_of(config: Config) -> str:
@@ -51,10 +47,9 @@ def load_steps(
 ) -> TimedLoader:
     """Load the steps of a training from `start`, as the rank `place[0]` of `place[1]` has them."""
     given = config.train
-    budget = budget_of(config, costs_of(examples, model, collate.tokenizer, loss)) if by_cost(config) else None
-    stream = StepStream(
-        examples, collate, given.batch_size, given.micro_batch_size, (start, given.steps), config.seed, *place, budget
-    )
+    costs = costs_of(examples, model, collate.tokenizer, loss)
+    rows, budget = (given.batch_size, given.micro_batch_size), budget_of(config, costs)
+    stream = StepStream(examples, costs, collate, *rows, (start, given.steps), config.seed, *place, budget)
     # Forked, a worker has the open caches; started anew it would have to be sent them.
     context = "fork" if given.workers else None
     return TimedLoader(stream, batch_size=None, num_workers=given.workers, multiprocessing_context=context)
