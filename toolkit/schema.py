@@ -164,9 +164,10 @@ class TrainConfig:
     batch_tokens: int = 0
     """positions a step, over all ranks and micro-batches, in the place of `batch_size`: embeddings of the speech and
     tokens of prompt and answer, with their padding; a row that has more is a step by itself. 0 goes by `batch_size`"""
-    micro_batch_tokens: int = 0
+    micro_batch_tokens: int | None = None
     """positions a forward pass, with their padding, in the place of `micro_batch_size`: rows of a step about as long as
-    each other go together. 0 goes by `micro_batch_size`"""
+    each other go together. 0 goes by `micro_batch_size`; null does so where that is given, takes 640 on a CPU, which
+    runs more at once no faster, and all of a step elsewhere"""
     workers: int = 0
     """processes of each rank that make its batches; 0 makes them in training itself"""
     packing: bool = False

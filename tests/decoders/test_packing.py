@@ -62,7 +62,7 @@ def test_packed_rows_give_what_they_give_alone(
     torch.manual_seed(0)
     decoder: CausalLMDecoder
     if kind == "causal_lm":
-        decoder = CausalLMDecoder(model=str(tiny_llm))
+        decoder = CausalLMDecoder(model=str(tiny_llm), keep_prefixes=0)
     else:
         decoder = LoRADecoder(model=str(tiny_llm), dropout=0.0, audio_only=kind == "audio_only")
         with torch.no_grad():

@@ -35,7 +35,7 @@ def trained_on(decoder: CausalLMDecoder, prefixes: list[tuple[int, ...]], seed: 
 
 @pytest.mark.parametrize("most", [1, 3000, 10**7])
 def test_kept_prefixes_change_no_score_and_no_gradient(most: int, tiny_llm: Path) -> None:
-    plain, keeping = CausalLMDecoder(model=str(tiny_llm)), CausalLMDecoder(model=str(tiny_llm), keep_prefixes=1)
+    plain, keeping = (CausalLMDecoder(model=str(tiny_llm), keep_prefixes=size) for size in (0, 1))
     keeping._kept.most = most
     for step, prefixes in enumerate(2 * STEPS):
         (scores, slopes), (kept, back) = (trained_on(decoder, prefixes, step) for decoder in (plain, keeping))
@@ -50,7 +50,7 @@ def test_kept_prefixes_change_no_score_and_no_gradient(most: int, tiny_llm: Path
 
 
 def test_a_prompt_is_computed_once_and_again_for_other_weights(tiny_llm: Path) -> None:
-    decoder, plain = CausalLMDecoder(model=str(tiny_llm), keep_prefixes=1), CausalLMDecoder(model=str(tiny_llm))
+    decoder, plain = (CausalLMDecoder(model=str(tiny_llm), keep_prefixes=size) for size in (1, 0))
     asked: list[int] = []
 
     def run(prefixes: Sequence[tuple[int, ...]]) -> Any:
@@ -70,6 +70,20 @@ def test_nothing_is_kept_where_it_would_be_wrong(tiny_llm: Path) -> None:
     frozen = CausalLMDecoder(model=str(tiny_llm))
     assert KeptPrefixes(10**6).open(frozen.lm, STEPS[0], frozen._prefilled) is not None
     assert KeptPrefixes(10**6).open(decoder.lm, STEPS[0], decoder._prefilled) is None
+    # Frozen, LoRA still is two models: itself and the text LLM inside.
+    with torch.no_grad():
+        for name in decoder.trained():
+            decoder.get_parameter(name).requires_grad_(False).copy_(torch.randn(decoder.get_parameter(name).shape))
+        rows = [
+            torch.cat([decoder.embed(torch.tensor(head)), torch.ones(3, decoder.embedding_dim)]) for head in STEPS[0]
+        ]
+        with decoder.as_text_llm():
+            text = decoder.outputs(rows, [torch.tensor([len(row) - 1]) for row in rows], STEPS[0]).logits
+        asked = [torch.tensor([len(row) - 1]) for row in rows], STEPS[0], [torch.ones(len(row)) > 0 for row in rows]
+        heard, again = (decoder.outputs(rows, *asked).logits for _ in range(2))
+    assert torch.equal(heard, again)
+    assert not torch.allclose(heard, text, atol=1e-3)
+    assert not decoder._kept.most
     assert KeptPrefixes(0).open(frozen.lm, STEPS[0], frozen._prefilled) is None
     assert KeptPrefixes(10**6).open(frozen.lm, [], frozen._prefilled) is None
     assert KeptPrefixes(10**6).open(frozen.lm, [(2, 3), ()], frozen._prefilled) is None

@@ -119,15 +119,14 @@ def test_memory_does_not_grow_with_positions_times_vocabulary(case: str) -> None
 def test_a_decoder_with_many_scores_trains_alike(name: str, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = CausalLMDecoder(model=str(tiny_llm)).requires_grad_(False)
     loss, found = LOSSES.build({"name": name}), []
-    for many, fewer in ((2**26, 2**24), (1000, 3 * decoder.vocabulary_size)):
-        monkeypatch.setattr(causal_lm, "MANY", many)
-        monkeypatch.setattr(causal_lm, "FEWER", fewer)
+    for most in (2**22, 3 * decoder.vocabulary_size):
+        monkeypatch.setattr(causal_lm, "CPU_SCORES", most)
         ids = torch.arange(2, 26).reshape(2, 12)
         rows = [decoder.embed(row).detach().requires_grad_() for row in ids]
         student = decoder.outputs(rows, [torch.arange(4, 11)] * 2)
         with torch.no_grad():
             teacher = decoder.outputs([row.detach().flip(0) for row in rows], [torch.arange(4, 11)] * 2)
-        assert bool(student.together) == (many == 1000)
+        assert bool(student.together) == (most < 2**22)
         output = loss(LossInputs(torch.cat([row[5:] for row in ids]), student, teacher))
         output.total.backward()
         found.append((output.total.detach(), torch.stack([row.grad for row in rows if row.grad is not None])))

@@ -27,6 +27,8 @@ LINGERING = 16
 """rows that have ended stay until they are more than one in so many"""
 MANY, FEWER = 2**26, 2**24
 """scores over the vocabulary: where there are more than the first, so many are made at a time"""
+CPU_SCORES = 2**22
+"""both of a CPU, which makes as many as fit its caches no slower"""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,12 +37,12 @@ class CausalLMDecoder(Decoder):
     """Runs `model`: a folder, a hub id (`meta-llama/Llama-3.1-8B-Instruct`) or `asset:NAME`.
 
     `dtype` is of the frozen weights: `fp32`, `bf16` or `fp16`. `loading` is how else transformers is to load them.
-    `keep_prefixes` megabytes keep prompts' keys and values over the steps of a training; they differ in last digits.
+    `keep_prefixes` megabytes keep prompts' keys and values over steps, which may differ in last digits; 0 keeps none.
     """
 
     def __init__(
         self, loading: Mapping[str, Any] = MappingProxyType({}), *, model: str, dtype: str = "fp32",
-        keep_prefixes: int = 0,
+        keep_prefixes: int = 256,
     ) -> None:  # fmt: skip
         super().__init__()
         from transformers import AutoModelForCausalLM
@@ -52,7 +54,9 @@ class CausalLMDecoder(Decoder):
         self.lm.eval()
         attend_short_rows(self.lm)
         self._packed = PackedLinears(self.lm)
-        self._kept = KeptPrefixes(keep_prefixes * 10**6)
+        # Who is one LLM with its training and another without, as LoRA is, has no keys that are good for both.
+        one = type(self).as_text_llm is Decoder.as_text_llm
+        self._kept = KeptPrefixes(keep_prefixes * 10**6 if one else 0)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
 
@@ -84,8 +88,9 @@ class CausalLMDecoder(Decoder):
         state, skipped = self._start(sequences, prefixes, audio)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
-        if len(chosen) * self.vocabulary_size > MANY and not self.lm.get_output_embeddings().weight.requires_grad:
-            return Outputs(self._score, chosen, max(1, FEWER // self.vocabulary_size))
+        many, fewer = (CPU_SCORES, CPU_SCORES) if chosen.device.type == "cpu" else (MANY, FEWER)
+        if len(chosen) * self.vocabulary_size > many and not self.lm.get_output_embeddings().weight.requires_grad:
+            return Outputs(self._score, chosen, max(1, fewer // self.vocabulary_size))
         return Outputs(self._score(chosen), chosen)
 
     @torch.no_grad()
@@ -184,16 +189,16 @@ class CausalLMDecoder(Decoder):
         Returns the model's output past the prefixes, and the length (B,) of each row's prefix, not in the output.
         """
         device = sequences[0].device
+        different = list(dict.fromkeys(prefixes))
+        kept = self._kept.open(self.lm, different, self._prefilled)
         shared = common(prefixes) if len(sequences) > 1 else 0
-        if not shared:
+        if not kept and not shared:
             nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)
             if self.packing:
                 return run_packed(self._run, sequences, nothing, audio), nothing
             return self._run(*pad(sequences, left=False), pad_audio(audio, left=False)), nothing
-        different = list(dict.fromkeys(prefixes))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
-        kept = self._kept.open(self.lm, different, self._prefilled)
         cache, opening = kept or self._open(sequences, prefixes, different, shared)
         rests = [row[n:] for row, n in zip(sequences, lengths, strict=True)]
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]

@@ -10,9 +10,13 @@ from toolkit.data.budget import Budget
 from toolkit.data.costs import row_costs
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.interfaces import Loss
+from toolkit.models.build import best_device
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.training.waste import TimedLoader
 from toolkit.types import Example
+
+CPU_PASS = 640
+"""positions of a forward pass on a CPU: more at once are no faster, and take the memory of so many more"""
 
 
 def costs_of(
@@ -25,9 +29,10 @@ def costs_of(
 
 def budget_of(config: Config, costs: Seq[int]) -> Budget | None:
     """Return what steps and forward passes may cost; None where they go by rows."""
-    given = config.train
-    by_cost = given.batch_tokens or given.micro_batch_tokens
-    return Budget(costs, given.batch_tokens, given.micro_batch_tokens) if by_cost else None
+    given, forward = config.train, config.train.micro_batch_tokens
+    if forward is None:
+        forward = 0 if given.micro_batch_size or best_device().type != "cpu" else CPU_PASS
+    return Budget(costs, given.batch_tokens, forward) if given.batch_tokens or forward else None
 
 
 def size_of(config: Config) -> str:
