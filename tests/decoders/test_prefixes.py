@@ -105,3 +105,14 @@ def test_less_than_nothing_cannot_be_kept(tiny_llm: Path) -> None:
 
 def test_a_decoder_that_keeps_prefixes_keeps_the_law(tiny_llm: Path) -> None:
     check_decoder("causal_lm", model=str(tiny_llm), keep_prefixes=8)
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_what_stands_behind_the_last_position_asked_is_not_run(most: int, tiny_llm: Path) -> None:
+    decoder = CausalLMDecoder(model=str(tiny_llm), keep_prefixes=most)
+    rows = [torch.randn(length, decoder.embedding_dim) for length in (9, 6)]
+    asked = [torch.tensor([4, 6]), torch.tensor([4])]
+    whole = decoder.outputs([rows[0][:7], rows[1][:5]], asked).logits
+    before = int(decoder.rows_run), decoder.padded_run
+    torch.testing.assert_close(decoder.outputs(rows, asked).logits, whole, rtol=0, atol=0)
+    assert (int(decoder.rows_run) - before[0], decoder.padded_run - before[1]) == (7 + 5, 2 * 7)

@@ -82,7 +82,10 @@ class CausalLMDecoder(Decoder):
         prefixes: Seq[tuple[int, ...]] = (),
         audio: Seq[Tensor] = (),
     ) -> Outputs:
-        """Run rows padded on the right and score only the M positions asked."""
+        """Run rows padded on the right, up to the last of the M positions asked, and score only these."""
+        ends = [int(p.max()) + 1 if len(p) else len(row) for p, row in zip(positions, sequences, strict=True)]
+        sequences = [row[:end] for row, end in zip(sequences, ends, strict=True)]
+        audio = [row[:end] for row, end in zip(audio, ends, strict=False)]
         if any(len(p) and int(p.min()) < len(prefix) for p, prefix in zip(positions, prefixes, strict=False)):
             prefixes = ()
         state, skipped = self._start(sequences, prefixes, audio)
