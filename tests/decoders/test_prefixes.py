@@ -36,17 +36,17 @@ def trained_on(decoder: CausalLMDecoder, prefixes: list[tuple[int, ...]], seed: 
 @pytest.mark.parametrize("most", [1, 3000, 10**7])
 def test_kept_prefixes_change_no_score_and_no_gradient(most: int, tiny_llm: Path) -> None:
     plain, keeping = (CausalLMDecoder(model=str(tiny_llm), keep_prefixes=size) for size in (0, 1))
-    keeping._kept.most = most
+    keeping.kept.most = most
     for step, prefixes in enumerate(2 * STEPS):
         (scores, slopes), (kept, back) = (trained_on(decoder, prefixes, step) for decoder in (plain, keeping))
         torch.testing.assert_close(kept, scores, rtol=1e-5, atol=1e-5)
         assert len(slopes) == len(back) == len(prefixes)
         for ours, theirs in zip(back, slopes, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
-        assert keeping._kept.nbytes <= most
+        assert keeping.kept.nbytes <= most
     held = {1: 0, 3000: 3, 10**7: 5}  # two layers of two heads of eight values, twice, in fp32: 256 bytes a token
-    assert len(keeping._kept) == held[most]
-    assert not len(plain._kept)
+    assert len(keeping.kept) == held[most]
+    assert not len(plain.kept)
 
 
 def test_a_prompt_is_computed_once_and_again_for_other_weights(tiny_llm: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_prompt_is_computed_once_and_again_for_other_weights(tiny_llm: Path) -
         return decoder._prefilled(prefixes)
 
     for _ in range(3):
-        assert decoder._kept.open(decoder.lm, STEPS[0], run) is not None
+        assert decoder.kept.open(decoder.lm, STEPS[0], run) is not None
     assert asked == [3]
     for model in (decoder, plain):
         model.lm.load_state_dict({name: 0.9 * tensor for name, tensor in model.lm.state_dict().items()})
@@ -83,7 +83,7 @@ def test_nothing_is_kept_where_it_would_be_wrong(tiny_llm: Path) -> None:
         heard, again = (decoder.outputs(rows, *asked).logits for _ in range(2))
     assert torch.equal(heard, again)
     assert not torch.allclose(heard, text, atol=1e-3)
-    assert not decoder._kept.most
+    assert not decoder.kept.most
     assert KeptPrefixes(0).open(frozen.lm, STEPS[0], frozen._prefilled) is None
     assert KeptPrefixes(10**6).open(frozen.lm, [], frozen._prefilled) is None
     assert KeptPrefixes(10**6).open(frozen.lm, [(2, 3), ()], frozen._prefilled) is None

@@ -56,7 +56,7 @@ class CausalLMDecoder(Decoder):
         self._packed = PackedLinears(self.lm)
         # Who is one LLM with its training and another without, as LoRA is, has no keys that are good for both.
         one = type(self).as_text_llm is Decoder.as_text_llm
-        self._kept = KeptPrefixes(keep_prefixes * 10**6 if one else 0)
+        self.kept = KeptPrefixes(keep_prefixes * 10**6 if one else 0)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
 
@@ -193,7 +193,7 @@ class CausalLMDecoder(Decoder):
         """
         device = sequences[0].device
         different = list(dict.fromkeys(prefixes))
-        kept = self._kept.open(self.lm, different, self._prefilled)
+        kept = self.kept.open(self.lm, different, self._prefilled)
         shared = common(prefixes) if len(sequences) > 1 else 0
         if not kept and not shared:
             nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)

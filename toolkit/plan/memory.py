@@ -135,6 +135,8 @@ def _decoder(decoder: Decoder, config: Config, loss: Loss, row: Row, rows: int) 
     matrices = [m for m in path(decoder) if decoder.vocabulary_size not in m.shape]
     frozen, trained = ([m for m in matrices if m.requires_grad == mine] for mine in (False, True))
     items = [_kept("decoder", frozen, rows * row.tokens, size)]
+    if isinstance(decoder, CausalLMDecoder) and decoder.kept.most:
+        items.append(Item("prompts kept", decoder.kept.most, "decoder.keep_prefixes, at most"))
     if trained:
         items.append(_kept("decoder's LoRA", trained, rows * row.tokens, FLOAT))
     copies = size + 3 * FLOAT + ("teacher" in loss.needs) * (size + 2 * FLOAT)
