@@ -40,6 +40,8 @@ class CausalLMDecoder(Decoder):
     `keep_prefixes` megabytes keep prompts' keys and values over steps, which may differ in last digits; 0 keeps none.
     """
 
+    opens_once = True
+
     def __init__(
         self, loading: Mapping[str, Any] = MappingProxyType({}), *, model: str, dtype: str = "fp32",
         keep_prefixes: int = 256,
@@ -59,8 +61,6 @@ class CausalLMDecoder(Decoder):
         self.kept = KeptPrefixes(keep_prefixes * 10**6 if one else 0)
         self.embedding_dim = self.lm.get_input_embeddings().embedding_dim
         self.vocabulary_size = self.lm.get_input_embeddings().num_embeddings
-
-    opens_once = True
 
     def train(self, mode: bool = True) -> CausalLMDecoder:
         """Stay in evaluation mode: a frozen model has no dropout to switch on."""
