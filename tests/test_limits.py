@@ -13,7 +13,7 @@ def test_every_limit_is_of_a_key_that_there_is() -> None:
     sections = asdict(Config())
     for key in (*AT_LEAST, *MORE_THAN_0, *SHARES):
         section, name = key.split(".")
-        assert isinstance(sections[section][name], int | float)
+        assert isinstance(sections[section][name], int | float) or key == "train.micro_batch_tokens"  # null by itself
 
 
 @pytest.mark.parametrize(

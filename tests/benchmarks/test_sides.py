@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,8 +41,19 @@ def test_the_loss_of_the_peer_is_ours(spec: Spec) -> None:
 
 def test_the_peer_trains_its_projector_and_nothing_else(spec: Spec) -> None:
     model = peer.voxtral(Workload.of(spec).model, 0)
+    assert model.model.language_model.config._attn_implementation == "sdpa"  # as it is published
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {f"model.multi_modal_projector.linear_{i}.weight" for i in (1, 2)}
+
+
+def test_the_usual_loop_attends_as_it_is_published_and_ours_as_before_then(spec: Spec) -> None:
+    work = Workload.of(spec)
+    lm: Any = work.model.decoder.lm
+    own, seen = lm.config._attn_implementation, []
+    lm.register_forward_pre_hook(lambda *_: seen.append(lm.config._attn_implementation))
+    usual.UsualLoop(work.model).loss(work.samples([0]), work.sequences[:1])
+    assert seen == ["sdpa"]
+    assert lm.config._attn_implementation == own == "short_rows"
 
 
 def test_the_peer_refuses_an_adapter_that_is_not_its_own(spec: Spec) -> None:

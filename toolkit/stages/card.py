@@ -61,7 +61,9 @@ def write_card(config: Config, subject: Subject, folder: Path) -> Path:
 
 def about_llm(config: Config) -> dict[str, Any]:
     """Return what a card calls the LLM that answers; its weights are known by their fingerprint alone."""
-    return {"model": config.decoder["model"], "dtype": config.decoder.get("dtype"), "system": config.system}
+    chat = {"system": config.system, "speech_marker": config.speech_marker, "text_marker": config.text_marker}
+    llm = {"model": config.decoder["model"], "dtype": config.decoder.get("dtype"), "engine": config.imitate.engine}
+    return {**llm, **chat}
 
 
 def describe(config: Config, subject: Subject) -> dict[str, Any]:
