@@ -2,8 +2,9 @@
 
 torch's own kernel is quick forward; backward, on rows of some 50 positions, it takes five times as long in bf16 as
 these products and twice in fp32 (SmolLM2's heads), which was a quarter of a training step. As there, scores are of
-fp32 whatever the weights are, and gradients in bf16 are no further from those in fp32. What is long, or needs no
-gradient, or lies on another device, goes to torch's kernel as before.
+fp32 whatever the weights are. In bf16 a layer is about as far from fp32 as with the kernel: outputs by 0.22 against
+0.17 %, gradients by 0.22 to 0.37 against 0.31 to 0.43 %. What is long, or needs no gradient, or lies on another device,
+goes to torch's kernel as before.
 """
 
 from __future__ import annotations
@@ -98,9 +99,12 @@ def _bias(mask: Tensor | None, query: Tensor, seen: int) -> Tensor:
     """Return what is added to scores, (B or 1, 1, N, K)."""
     if mask is None:
         mask = torch.ones(1, 1, query.shape[2], seen, dtype=torch.bool).tril()
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    return added(mask, query.dtype) if mask.dtype == torch.bool else mask
+
+
+def added(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to scores: 0 where a position is seen, else as little as there is."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
 
 
 AttentionInterface.register(NAME, attend)

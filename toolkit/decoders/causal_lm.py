@@ -83,10 +83,11 @@ class CausalLMDecoder(Decoder):
         audio: Seq[Tensor] = (),
     ) -> Outputs:
         """Run rows padded on the right, up to the last of the M positions asked, and score only these."""
-        ends = [int(p.max()) + 1 if len(p) else len(row) for p, row in zip(positions, sequences, strict=True)]
+        asked = [p.tolist() for p in positions]
+        ends = [max(p) + 1 if p else len(row) for p, row in zip(asked, sequences, strict=True)]
         sequences = [row[:end] for row, end in zip(sequences, ends, strict=True)]
         audio = [row[:end] for row, end in zip(audio, ends, strict=False)]
-        if any(len(p) and int(p.min()) < len(prefix) for p, prefix in zip(positions, prefixes, strict=False)):
+        if any(p and min(p) < len(prefix) for p, prefix in zip(asked, prefixes, strict=False)):
             prefixes = ()
         state, skipped = self._start(sequences, prefixes, audio)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])

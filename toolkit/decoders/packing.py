@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from toolkit.decoders.attention import NAME
+from toolkit.decoders.attention import NAME, added
 
 
 def can_pack(config: Any) -> bool:
@@ -80,7 +80,7 @@ class Packing:
         own = (row[:, :, None] == row[:, None]) & (row[:, :, None] > 0)
         before = (opening > 0)[:, None].expand(-1, row.shape[1], -1) & (row[:, :, None] > 0)
         seen = torch.cat([before, own.tril()], dim=2)[:, None]
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+        return added(seen, dtype)
 
 
 def run_packed(

@@ -61,7 +61,7 @@ def read_manifest(config: Config, loss: Loss) -> Manifest:
     except (ToolkitError, OSError):
         tokenizer = None
         notes.append(
-            f"no tokenizer of {config.decoder['model']} here: 4 characters are reckoned a token, and by-cost batches "
+            f"no tokenizer of {config.decoder['model']} here: 4 characters are reckoned a token, and batches "
             "of a training differ by it"
         )
     examples, note = _answered(config, loss)
