@@ -137,9 +137,9 @@ def made() -> str:
     head = ["recipe", "after", *KINDS, "tasks", "trained", "parameters"]
     text = made_table.table(head, [recipe.cells() for recipe in recipes])
     additions = [[f"`{recipe.name}`", f"`{recipe.packaged}`"] for recipe in recipes if recipe.packaged]
-    return (
-        text + "\n" + made_table.table(["recipe", "to add with `egs=mini/conf/mini`"], additions) if additions else text
-    )
+    if not additions:
+        return text
+    return text + "\n" + made_table.table(["recipe", "to add with `egs=mini/conf/mini`"], additions)
 
 
 def renewed(page: str) -> str:
