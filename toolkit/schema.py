@@ -140,7 +140,7 @@ class ServerConfig:
 
     url: str = "http://localhost:8000/v1"
     concurrency: int = 16
-    """requests under way at once; answers are kept `imitate.batch_size` at a time, better several times as many"""
+    """requests under way at once; four `imitate.batch_size` answers are kept at a time, better several times that"""
     timeout: float = 300.0
     """seconds without a byte after which a request is given up"""
     retries: int = 5

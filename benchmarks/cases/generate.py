@@ -23,7 +23,7 @@ from toolkit.data.features import FrameCache
 from toolkit.models.build import build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages import imitate
-from toolkit.stages.decode import spoken_batch, spoken_plans, trained_model
+from toolkit.stages.decode import spoken_batch, spoken_plans, spoken_rows, trained_model
 from toolkit.stages.encode import fill_cache, sample_store
 from toolkit.stages.imitate import TextLLM
 from toolkit.stages.paths import CONFIG
@@ -40,7 +40,6 @@ class Asked:
     llm: TextLLM
     frames: FrameCache
     questions: list[Question]
-    batch: int
     heard: str
     """whose adapter it is"""
     said: Tokens = field(default_factory=dict)
@@ -49,13 +48,13 @@ class Asked:
         """Answer as the decode stage does."""
         self.said = {}
         with tempfile.TemporaryDirectory() as folder:
-            for _ in AnswerStore(Path(folder), self.llm.max_new_tokens).fill(self.questions, self._answer, self.batch):
+            store = AnswerStore(Path(folder), self.llm.max_new_tokens)
+            for _ in store.fill(self.questions, self._answer, imitate.AHEAD * self.llm.rows):
                 pass
         return self.said
 
     def _answer(self, questions: Seq[Question]) -> list[Answer]:
-        rows = [self.llm.tokenizer.question(q.prompt, *spoken_plans(q)) for q in questions]
-        tokens = self.model.generate(spoken_batch(self.frames, questions, rows), self.llm.options)
+        tokens = self.model.answer(spoken_rows(self.model, self.llm, questions, self.frames), self.llm.options)
         self.said |= dict(zip(questions, tokens, strict=True))
         return [Answer("", complete=True) for _ in questions]
 
@@ -92,14 +91,14 @@ def asked(options: Options) -> Asked:
     else:
         model = build_model(config.encoder, config.adapter, config.decoder, config.cut, config.seed).eval()
         heard = "an untrained adapter, so that answers are as long as they may be"
-    llm = imitate.text_llm(config, model.decoder)
+    llm = replace(imitate.text_llm(config, model.decoder), rows=64)
     frames = fill_cache(config, model.encoder, "train", sample_store(config, model.encoder, "train"))
     examples = imitate.split_examples(config, "train")
     tasks = list(imitate.training_tasks(config).values())
     requests = imitate.asked_requests(config, examples, [task for task in tasks if not task.held_out])
     durations = {name: example.duration for name, example in examples.items()}
     questions = [Question.of(request, {name: name for name in examples}, durations) for request in requests]
-    return Asked(model, llm, frames, list(dict.fromkeys(questions)), 64, heard)
+    return Asked(model, llm, frames, list(dict.fromkeys(questions)), heard)
 
 
 def run(options: Options) -> list[Figure]:
@@ -110,7 +109,7 @@ def run(options: Options) -> list[Figure]:
     return [
         Figure(
             "generate_vs_one_by_one",
-            "answers to speech a second in batches of 64, by those of `generate` one at a time with its cache",
+            "answers to speech a second, 64 at once, by those of `generate` one at a time with its cache",
             values,
             goal=6.0,
             equal=different == 0,

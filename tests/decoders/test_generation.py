@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from toolkit.decoders import causal_lm
+from toolkit.decoders import causal_lm, greedy
 from toolkit.decoders.causal_lm import CausalLMDecoder
 from toolkit.decoders.packed import PackedLinears
+from toolkit.decoders.prefixes import KeptPrefixes
 from toolkit.decoders.row_cache import ROOM, is_roomy, joined, roomy
 from toolkit.types import GenerationOptions
 
@@ -52,20 +53,69 @@ def test_rows_that_begin_and_end_in_groups_say_what_each_says_alone(
     alone = [decoder.generate([row], options)[0] for row in embeddings]
     assert len({len(answer) for answer in alone}) > 2  # some end early, at different steps
     monkeypatch.setitem(causal_lm.TOGETHER, "cpu", together)
-    monkeypatch.setattr(causal_lm, "LINGERING", lingering)
+    monkeypatch.setattr(greedy, "LINGERING", lingering)
     assert decoder.generate(embeddings, options, prefixes) == alone
     assert decoder.generate(embeddings, options) == alone
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 16, 39])
+@pytest.mark.parametrize("kept", [0, 256 * 10**6])
+def test_rows_that_take_the_places_of_ended_ones_say_what_each_says_alone(
+    at_once: int,
+    kept: int,
+    decoder: CausalLMDecoder,
+    rows: tuple[list[Tensor], list[tuple[int, ...]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embeddings, prefixes = rows
+    monkeypatch.setattr(decoder, "kept", KeptPrefixes(kept))
+    alone = [decoder.generate([row], GenerationOptions(LENGTH, (7,)))[0] for row in embeddings]
+    options = GenerationOptions(LENGTH, (7,), at_once)
+    assert decoder.generate(embeddings, options, prefixes) == alone
+    assert decoder.generate(embeddings, options) == alone
+    short_first = sorted(range(40), key=lambda i: len(embeddings[i]))  # later ones are longer than what is held
+    answers = decoder.generate([embeddings[i] for i in short_first], options, [prefixes[i] for i in short_first])
+    assert answers == [alone[i] for i in short_first]
+
+
+def test_places_of_ended_rows_are_filled_before_the_others_end(
+    decoder: CausalLMDecoder, rows: tuple[list[Tensor], list[tuple[int, ...]]]
+) -> None:
+    embeddings, prefixes = rows
+    steps = 0
+
+    def count(module: nn.Module, args: tuple[()], given: dict[str, Tensor]) -> None:
+        nonlocal steps
+        steps += given["inputs_embeds"].shape[1] == 1
+
+    def run(groups: list[range]) -> tuple[int, list[list[int]]]:
+        nonlocal steps
+        steps, answers = 0, []
+        for group in groups:
+            given = [embeddings[i] for i in group], GenerationOptions(LENGTH, (7,), 8), [prefixes[i] for i in group]
+            answers += decoder.generate(*given)
+        return steps, answers
+
+    hook = decoder.lm.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        batches, answers = run([range(start, start + 8) for start in range(0, 40, 8)])
+        refilled, same = run([range(40)])
+    finally:
+        hook.remove()
+    assert answers == same
+    # A batch is as long as its longest answer; refilled, the steps are about the tokens divided by the rows.
+    assert refilled < 0.8 * batches
+    assert refilled <= sum(len(answer) + 1 for answer in answers) / 8 + LENGTH
+
+
 @pytest.mark.parametrize("most", [1, 7, 30, 1000])
 def test_groups_hold_every_row_once_and_no_more_positions_than_allowed(most: int) -> None:
-    lengths = [5, 0, 9, 9, 1, 3, 30, 2, 2, 8, 0]
+    lengths = [5, 9, 9, 1, 3, 30, 2, 2, 8]
     groups = causal_lm._alike(lengths, most)
     assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
     for group in groups:
         longest = max(lengths[row] for row in group)
-        assert longest > 0  # a row of nothing stands beside another
-        assert len([row for row in group if lengths[row]]) == 1 or longest * len(group) <= most + 2 * longest
+        assert len(group) == 1 or longest * len(group) <= most
 
 
 def step(rows: int, length: int, seed: int) -> tuple[Tensor, Tensor]:

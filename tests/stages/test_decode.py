@@ -57,13 +57,13 @@ def test_an_interrupted_decoding_goes_on_and_a_finished_one_is_not_repeated(
         lines = store.read_text().split("\n")
         store.write_text("\n".join([*lines[:5], lines[5][:20]]))
     asked: list[int] = []
-    generate = SpeechLLM.generate
+    answer = SpeechLLM.answer
 
-    def count(self: SpeechLLM, batch: Any, *rest: Any) -> Any:
-        asked.append(len(batch.sequences))
-        return generate(self, batch, *rest)
+    def count(self: SpeechLLM, rows: Any, *rest: Any) -> Any:
+        asked.append(len(rows))
+        return answer(self, rows, *rest)
 
-    monkeypatch.setattr(SpeechLLM, "generate", count)
+    monkeypatch.setattr(SpeechLLM, "answer", count)
     decode.run(trained)
     assert rows_of(trained, "speech") == before
     questions = {(row.prompt, row.heard) for system in ("speech", "deaf") for row in rows_of(trained, system)}

@@ -13,18 +13,17 @@ from torch import Tensor
 
 from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.attention import attend_short_rows
+from toolkit.decoders.greedy import answer_greedily
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.prefixes import KeptPrefixes, common
-from toolkit.decoders.row_cache import Begun, is_roomy
+from toolkit.decoders.row_cache import Begun, is_roomy, roomy
 from toolkit.errors import ConfigError
 from toolkit.interfaces import DECODERS, Decoder
 from toolkit.types import GenerationOptions, Outputs
 
 TOGETHER = {"cpu": 512}
 """of a kind of device, how many positions are run together when rows are begun: more no longer fit a CPU's caches"""
-LINGERING = 16
-"""rows that have ended stay until they are more than one in so many"""
 MANY, FEWER = 2**26, 2**24
 """scores over the vocabulary: where there are more than the first, so many are made at a time"""
 CPU_SCORES = 2**22
@@ -105,86 +104,66 @@ class CausalLMDecoder(Decoder):
         prefixes: Seq[tuple[int, ...]] = (),
         audio: Seq[Tensor] = (),
     ) -> list[list[int]]:
-        """Continue rows padded on the left, greedily; rows that have ended leave the batch, several at a time."""
-        with self._packed():
-            return self._generate(sequences, options, prefixes, audio)
+        """Continue rows padded on the left, greedily; where one has ended, one that waits takes its place."""
 
-    def _generate(
-        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]
-    ) -> list[list[int]]:
-        answers: list[list[int]] = [[] for _ in sequences]
-        stop, ended = set(options.eos_token_ids), set[int]()
-        begun = self._begin(sequences, prefixes, audio)
-        last, cache, mask, position, rows = begun.last, begun.cache, begun.mask, begun.position, begun.rows
-        for step in range(options.max_new_tokens):
-            tokens = self._score(last).argmax(-1)
-            for row, token in zip(rows, tokens.tolist(), strict=True):
-                if token in stop:
-                    ended.add(row)
-                elif row not in ended:
-                    answers[row].append(token)
-            keep = [i for i, row in enumerate(rows) if row not in ended]
-            if not keep or step + 1 == options.max_new_tokens:
-                break
-            # To take rows out is to copy all that is left, dearer than to go on with a few that have ended.
-            if len(rows) - len(keep) > len(rows) // LINGERING:
-                index = torch.tensor(keep, device=tokens.device)
-                cache.batch_select_indices(index)
-                tokens, mask, position = tokens[index], mask[index], position[index]
-                rows = [rows[i] for i in keep]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            position = position + 1
-            state = self._run(self.embed(tokens)[:, None], mask, position, past_key_values=cache, use_cache=True)
-            last, cache = state.last_hidden_state[:, -1], state.past_key_values
-        return answers
+        def begin(which: Seq[int]) -> Begun:
+            opening, heard = [prefixes[i] for i in which if prefixes], [audio[i] for i in which if audio]
+            return self._begin([sequences[i] for i in which], opening, heard)
+
+        with self._packed():
+            return answer_greedily(len(sequences), options, begin, self._go_on, self._score)
 
     def _begin(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> Begun:
-        """Run whole rows to continue them: what all open with once, each different prefix once, then the rest."""
+        """Run whole rows to continue them: what several open with once, then the rest."""
+        different = list(dict.fromkeys(prefixes))
+        kept = self.kept.open(self.lm, different, self._prefilled)
         shared = common(prefixes) if len(sequences) > 1 else 0
-        if not shared:
+        if not kept and not shared:
             values, mask, positions = pad(sequences, left=True)
             state = self._run(values, mask, positions, pad_audio(audio, left=True), use_cache=True)
             return Begun.of(state, mask, positions, list(range(len(sequences))))
-        ones = torch.ones(1, shared, dtype=torch.long, device=sequences[0].device)
-        positions = ones.cumsum(1) - 1
-        begun = Begun.of(self._run(sequences[0][None, :shared], ones, positions, use_cache=True), ones, positions, [0])
-        different = list(dict.fromkeys(prefixes))
-        heads = [sequences[prefixes.index(prefix)][shared : len(prefix)] for prefix in different]
-        place = dict.fromkeys(different, 0)
-        if max(map(len, heads)):
-            begun = self._go_on(begun, heads, [0] * len(heads), [shared] * len(heads))
-            place = {different[row]: i for i, row in enumerate(begun.rows)}
+        cache, mask = kept or self._open(sequences, prefixes, different, shared)
         rests = [row[len(prefix) :] for row, prefix in zip(sequences, prefixes, strict=True)]
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
-        return self._go_on(begun, rests, [place[prefix] for prefix in prefixes], list(map(len, prefixes)), heard)
+        after = [different.index(prefix) for prefix in prefixes]
+        return self._after(roomy(cache), mask, rests, after, list(map(len, prefixes)), heard)
 
-    def _go_on(
-        self, begun: Begun, parts: Seq[Tensor], after: Seq[int], skipped: Seq[int], audio: Seq[Tensor] = ()
+    def _after(
+        self, cache: Any, before: Tensor, parts: Seq[Tensor], after: Seq[int], skipped: Seq[int], audio: Seq[Tensor]
     ) -> Begun:
-        """Run parts of rows, those of similar length together, so that little of it is padding.
+        """Run the rest of rows, those of similar length together, so that little of it is padding.
 
         Args:
-            begun: what stands before them.
+            cache: what stands before them.
+            before: its mask.
             parts: of each row, its next embeddings (n_i, D).
-            after: of each row, which of the begun ones it goes on from.
+            after: of each row, which one of the cache it goes on from.
             skipped: of each row, how many positions stand before the part.
             audio: of each part, where it is speech.
         """
         device, lengths = parts[0].device, [len(part) for part in parts]
-        most = TOGETHER.get(device.type, 0) if is_roomy(begun.cache) else 0
+        most = TOGETHER.get(device.type, 0) if is_roomy(cache) else 0
         groups = _alike(lengths, most) if most else [list(range(len(parts)))]
         found = []
         for group in groups:
-            cache = begun.cache if len(groups) == 1 else deepcopy(begun.cache)
+            own = cache if len(groups) == 1 else deepcopy(cache)
             which = torch.tensor([after[i] for i in group], device=device)
-            cache.batch_select_indices(which)
+            own.batch_select_indices(which)
             values, mask, positions = pad([parts[i] for i in group], left=True)
-            mask = torch.cat([begun.mask[which], mask], dim=1)
+            mask = torch.cat([before[which], mask], dim=1)
             positions = positions + torch.tensor([skipped[i] for i in group], device=device)[:, None]
             heard = pad_audio([audio[i] for i in group if audio], left=True)
-            state = self._run(values, mask, positions, heard, past_key_values=cache, use_cache=True)
+            state = self._run(values, mask, positions, heard, past_key_values=own, use_cache=True)
             found.append(Begun.of(state, mask, positions, group))
         return Begun.joined(found)
+
+    def _go_on(self, begun: Begun, tokens: Tensor) -> None:
+        """Run one token (B,) more of each row."""
+        begun.mask = torch.cat([begun.mask, begun.mask.new_ones(len(begun.mask), 1)], dim=1)
+        begun.position = begun.position + 1
+        values, cache = self.embed(tokens)[:, None], begun.cache
+        state = self._run(values, begun.mask, begun.position, past_key_values=cache, use_cache=True)
+        begun.last = state.last_hidden_state[:, -1]
 
     def _start(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> tuple[Any, Tensor]:
         """Run whole rows to score them: first what they open with, then the rest.
@@ -272,7 +251,7 @@ def _alike(lengths: Seq[int], most: int) -> list[list[int]]:
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         longest, held = (lengths[groups[-1][0]], len(groups[-1])) if groups else (0, 0)
         full = (held + 1) * longest > most or (3 * lengths[row] < 2 * longest and held * longest >= most // 4)
-        if groups and (not full or not lengths[row]):  # a row of nothing cannot be run but beside another
+        if groups and not full:
             groups[-1].append(row)
         else:
             groups.append([row])

@@ -1,8 +1,8 @@
 """Rows that are being continued: their keys and values, with room to grow in, brought together from several runs.
 
 Transformers' cache copies all that it holds for every new token. A layer here holds a block that is longer than what is
-in it, so that a step writes its own keys and values alone. Only plain attention over everything before is kept so; the
-caches of other models (windows, states) stay what they are.
+in it, so that a step writes its own keys and values alone, and a new row is written in the place of one that has ended.
+Only plain attention over everything before is kept so; the caches of other models (windows, states) stay what they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 ROOM = 32
@@ -35,6 +36,20 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no typ
         self._blocks = _appended(keys, self.keys, key_states), _appended(values, self.values, value_states)
         self.keys, self.values = (block[..., :end, :] for block in self._blocks)
         return self.keys, self.values
+
+    def place(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Write rows that are no longer than what is held, (n, heads, M, width), over others, to end where all end."""
+        start = self.keys.shape[-2] - keys.shape[-2]
+        self.keys[rows, :, start:], self.values[rows, :, start:] = keys, values
+
+    def shift(self, steps: int) -> None:
+        """Put so many steps of nothing before what is held; or take away the first ones, where negative."""
+        if steps < 0:
+            self.keys, self.values = self.keys[..., -steps:, :], self.values[..., -steps:, :]
+            return
+        length = self.keys.shape[-2] + steps
+        self._blocks = _ending([self.keys], length), _ending([self.values], length)
+        self.keys, self.values = (block[..., :length, :] for block in self._blocks)
 
 
 def roomy(cache: Any) -> Any:
@@ -59,9 +74,9 @@ def joined(caches: Seq[Any]) -> Any:
     return caches[0]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Begun:
-    """Rows that have been run and may be continued."""
+    """Rows that have been run and may be continued: B of them, their caches N steps long."""
 
     last: Tensor
     """(B, D) the last hidden state of each"""
@@ -79,13 +94,43 @@ class Begun:
         """Take what a run padded on the left returns."""
         return cls(state.last_hidden_state[:, -1], roomy(state.past_key_values), mask, positions[:, -1:], rows)
 
+    def keep(self, which: Seq[int]) -> None:
+        """Go on with these rows alone."""
+        index = torch.tensor(which, device=self.mask.device)
+        self.cache.batch_select_indices(index)
+        self.last, self.mask, self.position = self.last[index], self.mask[index], self.position[index]
+        self.rows = [self.rows[i] for i in which]
+
+    def place(self, which: Seq[int], new: Begun) -> None:
+        """Go on with new rows in the places of ended ones. Both caches are roomy."""
+        longer = new.mask.shape[1] - self.mask.shape[1]
+        if longer > 0:
+            self._shift(longer)
+        index = torch.tensor(which, device=self.mask.device)
+        self.last, self.position = self.last.clone(), self.position.clone()
+        self.last[index], self.position[index] = new.last, new.position
+        self.mask[index] = functional.pad(new.mask, (self.mask.shape[1] - new.mask.shape[1], 0))
+        for layer, other in zip(self.cache.layers, new.cache.layers, strict=True):
+            layer.place(index, other.keys, other.values)
+        for place, row in zip(which, new.rows, strict=True):
+            self.rows[place] = row
+        # Steps that only rows of before had: there is nothing left to see in them.
+        unseen = int(self.mask.any(0).int().argmax())
+        if unseen >= ROOM:
+            self._shift(-unseen)
+
+    def _shift(self, steps: int) -> None:
+        self.mask = functional.pad(self.mask, (steps, 0))
+        for layer in self.cache.layers:
+            layer.shift(steps)
+
     @classmethod
     def joined(cls, parts: Seq[Begun]) -> Begun:
         """Bring rows of several runs together; the first is used up."""
         if len(parts) == 1:
             return parts[0]
         longest = max(part.mask.shape[1] for part in parts)
-        masks = [torch.nn.functional.pad(part.mask, (longest - part.mask.shape[1], 0)) for part in parts]
+        masks = [functional.pad(part.mask, (longest - part.mask.shape[1], 0)) for part in parts]
         return cls(
             torch.cat([part.last for part in parts]),
             joined([part.cache for part in parts]),

@@ -193,7 +193,10 @@ class SpeechLLM(nn.Module):
     @torch.no_grad()
     def generate(self, batch: Batch, options: GenerationOptions) -> list[list[int]]:
         """Answer each row of the batch greedily."""
-        rows = self.rows(self.speech(batch), batch.sequences, batch.recordings)
+        return self.answer(self.rows(self.speech(batch), batch.sequences, batch.recordings), options)
+
+    def answer(self, rows: Seq[Spliced], options: GenerationOptions) -> list[list[int]]:
+        """Answer rows greedily."""
         return self.decoder.generate(
             [row.embeddings for row in rows], options, [row.prefix for row in rows], [row.audio for row in rows]
         )

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence as Seq
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import torch
 
 from toolkit.config import Config
 from toolkit.data.answers import Answer, AnswerStore, Question
@@ -24,6 +26,7 @@ from toolkit.data.tasks import Request, Task, evaluation_requests, load_tasks
 from toolkit.errors import ConfigError, DataError
 from toolkit.models.build import best_device, build_model
 from toolkit.models.speech_llm import SpeechLLM
+from toolkit.models.splice import Spliced
 from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of, verify_speech
 from toolkit.stages.engines import Engine, check_engine
 from toolkit.stages.hypotheses import Row, other_of, write_rows
@@ -187,9 +190,10 @@ def _listen(
     questions = spoken_questions(asked, heard)
     folder = hypotheses_path(config, asked.split, "").parent / f"answers-{mark}"
     store = AnswerStore(folder, llm.max_new_tokens)
+    hearing = replace(llm, rows=config.decode.batch_size)
 
     def generate(batch: Seq[Question]) -> list[Answer]:
-        return answer_speech(model, llm, batch, speech)
+        return answer_speech(model, hearing, batch, speech)
 
     fill(store, questions, generate, config.decode.batch_size, f"decode {asked.split} by {system}")
     return [_known(store, question) for question in questions]
@@ -205,9 +209,22 @@ def answer_speech(
     model: SpeechLLM, llm: TextLLM, questions: Seq[Question], speech: FrameCache | SampleStore
 ) -> list[Answer]:
     """Answer questions about utterances whose frames are cached, or made of their audio now."""
-    batch = spoken_batch(speech, questions, [llm.tokenizer.question(q.prompt, *spoken_plans(q)) for q in questions])
-    tokens = model.generate(batch.to(best_device()), llm.options)
+    tokens = model.answer(spoken_rows(model, llm, questions, speech), llm.options)
     return [Answer(llm.tokenizer.decode(t), len(t) < llm.max_new_tokens) for t in tokens]
+
+
+@torch.no_grad()
+def spoken_rows(
+    model: SpeechLLM, llm: TextLLM, questions: Seq[Question], speech: FrameCache | SampleStore
+) -> list[Spliced]:
+    """Return questions about speech as the decoder is given them; `llm.rows` of them are heard together."""
+    rows = []
+    for start in range(0, len(questions), llm.rows or len(questions)):
+        part = questions[start : start + (llm.rows or len(questions))]
+        sequences = [llm.tokenizer.question(q.prompt, *spoken_plans(q)) for q in part]
+        batch = spoken_batch(speech, part, sequences).to(best_device())
+        rows += model.rows(model.speech(batch), batch.sequences, batch.recordings)
+    return rows
 
 
 def spoken_plans(question: Question) -> list[Plan]:

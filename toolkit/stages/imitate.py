@@ -41,6 +41,8 @@ from toolkit.stages.teacher import keep_teacher
 from toolkit.types import Example, GenerationOptions, Sequence, TextSegment, TopK
 
 T = TypeVar("T")
+AHEAD = 4
+"""batches of questions that are asked together, so that those that wait take the places of those that have ended"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class TextLLM(Teacher):
     key: str
     """fingerprint of the model, its chat template and the system prompt"""
     max_new_tokens: int
+    rows: int = 0
+    """how many questions are answered at once, where more are asked; 0: all"""
 
     def answer(self, questions: Seq[Question]) -> list[Answer]:
         """Answer a batch of questions as the frozen text LLM."""
@@ -84,7 +88,7 @@ class TextLLM(Teacher):
     @property
     def options(self) -> GenerationOptions:
         """Return how this LLM generates, in text and in speech alike."""
-        return GenerationOptions(self.max_new_tokens, (self.tokenizer.end_of_turn,))
+        return GenerationOptions(self.max_new_tokens, (self.tokenizer.end_of_turn,), self.rows)
 
 
 def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
@@ -93,7 +97,7 @@ def text_llm(config: Config, decoder: Decoder | None = None) -> TextLLM:
     tokenizer = chat_tokenizer(config)
     probe = tokenizer.question("a {speech} b", (TextSegment("c"),))
     key = fingerprint({"dtype": config.decoder.get("dtype"), "chat": str(probe)}, decoder.frozen_state())
-    return TextLLM(decoder, tokenizer, key, config.imitate.max_new_tokens)
+    return TextLLM(decoder, tokenizer, key, config.imitate.max_new_tokens, config.imitate.batch_size)
 
 
 def chat_tokenizer(config: Config) -> ChatTokenizer:
@@ -254,15 +258,25 @@ def transcripts(examples: dict[str, Example], heard: dict[str, str] | None = Non
 def fill(
     store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str, part: Part = WHOLE
 ) -> None:
-    """Answer what is missing of a part, with a bar; say so when nothing is."""
-    missing = len(store.missing(questions, batch_size, part))
+    """Answer what is missing of a part, with a bar; say so when nothing is.
+
+    Args:
+        store: where the answers are kept.
+        questions: what is asked, of which some may be answered.
+        generate: answers several batches.
+        batch_size: questions that are answered at once.
+        title: of the bar.
+        part: of all the work.
+    """
+    chunk = AHEAD * batch_size
+    missing = len(store.missing(questions, chunk, part))
     if not missing:
         if part.whole:
             store.settle(questions)  # parts that were answered elsewhere
         say(f"{title}: done ({len(questions)} answers in {store.path})")
         return
     with bar(title, missing) as progress:
-        for count in store.fill(questions, generate, batch_size, part):
+        for count in store.fill(questions, generate, chunk, part):
             progress.advance(count)
 
 
