@@ -24,6 +24,21 @@ FAMILIES = {
     "format": {"one_word", "capitals", "json", "max_words"},
 }
 """family -> tasks that it must have"""
+SAID = {
+    "bullets": 'bullet|begins with "-"|"- " before each',
+    "capitals": "capital|upper case|caps lock|letter big",
+    "ends_with": "The end\\.",
+    "json": r"JSON (object|list|array)|JSON.* keys? |\{\"",
+    "lower_case": "small letters|lower case|(no|without) capitals?",
+    "max_words": "(ten|10|under eleven|fewer than eleven) words",
+    "no_commas": "comma",
+    "one_word": r"\b(one|single) word",
+    "starts_with": r"\bWell\b",
+    "translate_french": "French|français",
+    "translate_german": "German|Deutsch",
+    "translate_spanish": "Spanish|español",
+}
+"""task -> what each of its wordings must say, in one of these ways: the rule that is checked, or the language"""
 
 
 def plain(wording: str) -> str:
@@ -87,6 +102,12 @@ def test_what_an_answer_must_be_is_said() -> None:
         for wording in (*task.training, *task.testing) if task.choices else ():
             named = [choice for choice in task.choices if plain(choice) in plain(wording)]
             assert len(named) >= 2, f"{task.name}: {wording!r} does not say what to choose from"
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.rule or task.family == "translation"])
+def test_every_wording_says_what_is_checked(name: str) -> None:
+    wordings = (*TASKS[name].training, *TASKS[name].testing)
+    assert [wording for wording in wordings if not re.search(SAID[name], wording, re.IGNORECASE)] == []
 
 
 def test_the_table_is_not_stale() -> None:
