@@ -4,6 +4,8 @@ Everything here derives from `ToolkitError`, which the command line prints as on
 Any other exception is a bug of ours, and its trace is shown.
 """
 
+from collections.abc import Collection, Iterable
+
 
 class ToolkitError(Exception):
     """Base of all errors whose message is written for the user."""
@@ -53,3 +55,14 @@ def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> Unkn
     nearest = f" Did you mean '{close[0]}'?" if close else ""
     all_names = ", ".join(sorted(known)) or "(none)"
     return UnknownNameError(f"unknown {kind} '{name}'.{nearest} There are: {all_names}.{hint}")
+
+
+def check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse the first of some names that nobody has.
+
+    Raises:
+        UnknownNameError: it is not `known`.
+    """
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, list(known))

@@ -7,7 +7,7 @@ name hub ids instead and need none of this.
 
 from dataclasses import dataclass
 
-from toolkit.errors import unknown_name
+from toolkit.errors import check_names
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,9 @@ def resolve(names: list[str]) -> list[Asset]:
     Raises:
         UnknownNameError: a name is neither; the message gives the nearest and all names.
     """
+    check_names("asset or set", names, [*SETS, *ASSETS])
     found: dict[str, Asset] = {}
     for name in names:
-        if name not in SETS and name not in ASSETS:
-            raise unknown_name("asset or set", name, [*SETS, *ASSETS])
         for member in SETS.get(name, (name,)):
             found[member] = ASSETS[member]
     return list(found.values())

@@ -19,7 +19,7 @@ import yaml
 
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import check_prompt
-from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.errors import ConfigError, DataError, check_names
 from toolkit.types import Example
 
 TRANSCRIBE = "transcribe"
@@ -103,9 +103,8 @@ def choose(tasks: dict[str, Task], names: Seq[str]) -> list[Task]:
         UnknownNameError: no such task.
         ConfigError: a held-out task is asked for in training.
     """
+    check_names("task", names, tasks)
     for name in names:
-        if name not in tasks:
-            raise unknown_name("task", name, list(tasks))
         if tasks[name].held_out:
             raise ConfigError(f"task '{name}' is held out: it may be tested, never trained")
     return [tasks[name] for name in names] or [task for task in tasks.values() if not task.held_out]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.decoders.causal_lm import DTYPES, CausalLMDecoder
-from toolkit.errors import ConfigError, unknown_name
+from toolkit.errors import ConfigError, check_names
 from toolkit.interfaces import DECODERS
 from toolkit.types import Outputs
 
@@ -124,9 +124,7 @@ class LoRADecoder(CausalLMDecoder):
         head = self.lm.get_output_embeddings()
         names = [name for name, m in self.lm.named_modules() if isinstance(m, nn.Linear) and m is not head]
         known = {name.rpartition(".")[2] for name in names}
-        for target in targets:
-            if target not in known:
-                raise unknown_name("entry of decoder.targets", target, list(known))
+        check_names("entry of decoder.targets", targets, known)
         return [name for name in names if name.rpartition(".")[2] in targets]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from toolkit.errors import ConfigError, unknown_name
+from toolkit.errors import ConfigError, check_names
 
 MODES = ("frozen", "lora", "full")
 
@@ -124,7 +124,5 @@ def _linear(encoder: nn.Module, targets: tuple[str, ...]) -> list[str]:
     """Return the full names of the linear layers that end in one of `targets`."""
     names = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     known = {name.rpartition(".")[2] for name in names}
-    for target in targets:
-        if target not in known:
-            raise unknown_name("entry of train.encoder_targets", target, list(known))
+    check_names("entry of train.encoder_targets", targets, known)
     return [name for name in names if name.rpartition(".")[2] in targets]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import DataError, unknown_name
+from toolkit.errors import DataError, check_names
 
 SYSTEMS = {
     "speech": "the model on speech",
@@ -126,9 +126,7 @@ def pair(files: Mapping[str, Path]) -> Paired:
     """
     if not files:
         raise DataError("there is no system to score")
-    for system in files:
-        if system not in SYSTEMS:
-            raise unknown_name("system", system, list(SYSTEMS))
+    check_names("system", files, SYSTEMS)
     tables = {system: read_answers(path) for system, path in files.items()}
     first = next(iter(tables))
     for system, table in tables.items():

@@ -13,7 +13,7 @@ import yaml
 from hydra.errors import HydraException
 
 from toolkit.config import Config, compose_config
-from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.errors import ConfigError, DataError, check_names
 from toolkit.stages.preflight import check_training
 
 _KEYS = {"about", "shared", "steps", "minutes", "cells"}
@@ -85,10 +85,7 @@ def choose_cells(sweep: Sweep, names: Seq[str], *, warm: bool) -> list[Cell]:
         UnknownNameError: no cell has the name.
         ConfigError: nothing is left.
     """
-    known = [cell.name for cell in sweep.cells]
-    for name in names:
-        if name not in known:
-            raise unknown_name("cell", name, known)
+    check_names("cell", names, [cell.name for cell in sweep.cells])
     chosen = [cell for cell in sweep.cells if (not names or cell.name in names) and (warm or not cell.warm)]
     if not chosen:
         raise ConfigError(f"no cell of '{sweep.name}' is left to run: those named begin from a warm start; give --warm")

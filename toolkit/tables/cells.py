@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.config import Config
-from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.errors import ConfigError, DataError, check_names
 from toolkit.sweep.cell import DATA
 from toolkit.sweep.plan import composed, key_of
 from toolkit.sweep.record import STAGES
@@ -93,10 +93,7 @@ def choose(spec: Spec, cells: Mapping[str, TableCell], only: Seq[str], seeds: Se
         UnknownNameError: no row has the name.
         ConfigError: nothing is left.
     """
-    names = [row.name for row in spec.rows]
-    for name in only:
-        if name not in names:
-            raise unknown_name("row", name, names)
+    check_names("row", only, [row.name for row in spec.rows])
     chosen = [
         cell
         for cell in cells.values()

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from toolkit.errors import ConfigError, DataError, unknown_name
+from toolkit.errors import ConfigError, DataError, check_names
 from toolkit.scoring.figures import Figure
 from toolkit.sweep.plan import NAME, key_of
 from toolkit.tables.claims import AtLeast, Chain
@@ -139,18 +139,13 @@ def read_spec(path: Path) -> Spec:
 
 
 def _check(path: Path, spec: Spec) -> None:
-    names = [row.name for row in spec.rows]
     if spec.steps < 1 or spec.minutes < 0:
         raise DataError(f"{path}: a budget is at least 1 step and no negative time")
     try:
         for name in (*spec.columns, *(name for claim in spec.claims for name in claim.figures)):
             Figure.named(name)
-        for name in (name for claim in spec.claims for name in claim.rows):
-            if name not in names:
-                raise unknown_name("row", name, names)
-        for curve in (curve for row in spec.rows for curve in row.plot):
-            if curve not in spec.plots:
-                raise unknown_name("plot", curve, list(spec.plots))
+        check_names("row", (name for claim in spec.claims for name in claim.rows), [row.name for row in spec.rows])
+        check_names("plot", (curve for row in spec.rows for curve in row.plot), spec.plots)
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
 
