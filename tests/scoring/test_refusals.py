@@ -29,6 +29,7 @@ def test_refusals(answer: str) -> None:
         "I can't wait to see you!",
         "Paris is the capital of France.",
         "You cannot help it.",
+        "When I'm furious, I can't help but think about the world.",
         "",
         "word " * 30 + "I cannot help with that",
     ],

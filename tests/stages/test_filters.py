@@ -5,6 +5,7 @@ import pytest
 from toolkit.data.answers import Answer
 from toolkit.data.tasks import Task
 from toolkit.errors import UnknownNameError
+from toolkit.scoring.refusals import refuses
 from toolkit.stages.filters import FILTERS, Reply, check_filters, dropped_by
 
 
@@ -67,6 +68,21 @@ def test_who_repeats_a_speaker_that_declines_does_not_decline() -> None:
     said = "I'm sorry, I can't come."
     assert dropped_by(["refusal"], reply("I'm sorry, but I cannot come.", said)) is None
     assert dropped_by(["refusal"], reply("I'm sorry, but I cannot come.")) == "refusal"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry for your loss, but as a chatbot, I don't have the ability to access personal data unless",
+        "I'm sorry for your loss, but as a text-based AI, I'm unable to provide recipes or recommendations.",
+        "I'm sorry for any confusion, but as a text-based AI, I'm designed to assist with written content.",
+        "I'm sorry for your loss, but I'm unable to assist with that. I'm here to help with any other",
+    ],
+)
+def test_what_is_counted_as_a_refusal_need_not_be_dropped(text: str) -> None:
+    """A filter that came to drop such answers would train another model by the same recipe."""
+    assert refuses(text, "")
+    assert dropped_by(["refusal"], reply(text)) is None
 
 
 def test_the_first_filter_that_drops_is_the_one_that_is_counted() -> None:

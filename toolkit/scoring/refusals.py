@@ -1,4 +1,7 @@
-"""Refusals: answers that say why there is no answer, found by phrases of English."""
+"""Refusals: answers that say why there is no answer, found by phrases of English.
+
+They are counted here. What training leaves out as a refusal is narrower, and told apart from this in `stages.filters`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ _CANNOT = "|".join(
 )  # fmt: skip
 _SERVICE = "|".join(
     (
-        "help", "assist", "answer", "respond", "reply", "provide", "fulfil", "fulfill", "comply", "hear", "listen",
-        "understand", "access", "process", "translate", "transcribe", "continue", "complete", "rewrite", "summarise",
-        "summarize", "generate", "create", "engage", "discuss", "repeat",
+        "help(?! but)", "assist", "answer", "respond", "reply", "provide", "fulfil", "fulfill", "comply", "hear",
+        "listen", "understand", "access", "process", "translate", "transcribe", "continue", "complete", "rewrite",
+        "summarise", "summarize", "generate", "create", "engage", "discuss", "repeat",
     )
 )  # fmt: skip
 _MACHINE = "an? (?:ai|artificial|large language model|language model|text based)"

@@ -15,7 +15,7 @@ from difflib import SequenceMatcher
 
 from toolkit.data.answers import Answer
 from toolkit.data.tasks import Task
-from toolkit.errors import unknown_name
+from toolkit.errors import check_names
 from toolkit.scoring.detectors import loops
 from toolkit.scoring.normalisation import basic
 
@@ -35,7 +35,12 @@ _REFUSAL = re.compile(
     r"|^i'm (unable|not able) to\b"
     r"|^i (don't|do not) have (access|the ability|enough information)\b"
 )
-"""looked for in lower case, without punctuation"""
+"""looked for in lower case, without punctuation
+
+Not what `scoring.refusals` looks for. That one counts, and is wide: it finds its phrases anywhere near the beginning.
+This one takes answers away from training, and is narrow: an answer opens so, or calls itself an AI in these words. The
+two cannot change together: a phrase more there mends a figure, here it trains another model by the same recipe.
+"""
 _ENGLISH = """
 the of and to in is it you that he was for on are with as i his they be at this have from or had by but what some we can
 out other were all there when your how said an each she which do their if will
@@ -117,9 +122,7 @@ def check_filters(names: Seq[str]) -> None:
     Raises:
         UnknownNameError: there is no such filter.
     """
-    for name in names:
-        if name not in FILTERS:
-            raise unknown_name("filter in imitate.filters", name, list(FILTERS))
+    check_names("filter in imitate.filters", names, FILTERS)
 
 
 def dropped_by(names: Seq[str], reply: Reply) -> str | None:
