@@ -200,7 +200,40 @@ def test_the_system_that_always_refuses(tmp_path: Path) -> None:
     assert {shown["answer"] for shown in card.metadata["unparsed"]} == {REFUSAL}
     page = write_and_read(tmp_path, card)
     assert "0.0 [0.0, 0.0] (4 unparsed)" in page
-    assert page.count("“I'm sorry, but I can't help with that.”") == 8
+    unparsed, broken = (page.split(f"## {title}")[1].split("\n## ")[0] for title in ("Unparsed", "Broken"))
+    assert unparsed.count(f"“{REFUSAL}” (the text LLM: “It is") == 8
+    assert broken.count("mtbi, shout, u") == broken.count(f"“{REFUSAL}” (the text LLM: “") == 4
+
+
+def test_what_is_cut_off_and_what_the_text_llm_leaves_open_are_told_apart_from_wrong(tmp_path: Path) -> None:
+    """A rule broken at the length limit is said to be; where the text LLM names no choice nobody is wrong."""
+    files = {system: answer(tmp_path, system, text_llm, {u: u for u in SAID}) for system in ("speech", "text")}
+    for system, path in files.items():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            if row["id"] == "u0" and row["task"] == "mood":
+                row.update(reference="Well.", hypothesis="Well." if system == "text" else "Hm.")
+            if row["id"] in ("u0", "u1") and row["task"] == "shout" and system == "speech":
+                row.update(hypothesis="aaaa", complete=row["id"] == "u0")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    card = benchmark(files, FAMILIES, normaliser_name="basic", resampling=Resampling(50))
+    found = card.find("compliance", "speech", ALL, ALL)
+    assert found is not None
+    assert (found.value, found.details) == (50, {"count": 2, "cut_off": 1})
+    page = write_and_read(tmp_path, card)
+    assert re.search(r"\| mtbi \|.* 50\.0 \[[^|]*\] \(1 cut off\) \|", page)
+    broken = page.split("## Broken constraints")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"shout, (u\d): “aaaa”(, cut off,)? \(", broken)) == [("u0", ""), ("u1", ", cut off,")]
+    unparsed = page.split("## Unparsed answers")[1].split("\n## ")[0]
+    assert "Hm." not in unparsed
+    assert unparsed.count("topline (text LLM), mood, u0: “Well.” to “") == 2
+    assert card.metadata["unparsed"] == []
+
+
+def test_the_page_defines_nothing_that_it_does_not_show(tmp_path: Path) -> None:
+    page = write_and_read(tmp_path, bench("perfect", tmp_path))
+    assert "**Examples.**" not in page
+    assert "**Constraints.**" in page
 
 
 def test_the_system_that_is_blind_to_the_prompt(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from toolkit.scoring.answers import GROUPS
 from toolkit.scoring.bench_tables import DETAILED, tabulate_benchmark, tasks_of
@@ -19,7 +20,10 @@ CAPTION = (
     "KL: 0 is the text LLM itself. *deaf*: the same model on another utterance's speech; what it reaches needs no "
     f"listening. {NOTHING}: not run, or not measurable."
 )
+WRONG = "Wrong, since they name no choice or several. Ten of each system at most, not picked by quality."
+LEFT_OUT = "Left out of the accuracy of all, since the text LLM's own answer names no choice or several:"
 NO_UNPARSED = "Every answer to a closed task names exactly one of its choices, or there is no closed task."
+BROKEN = "Ten of each system at most, not picked by quality."
 
 
 def write_benchmark(folder: Path, name: str, card: Scorecard) -> Results:
@@ -41,6 +45,8 @@ def render_benchmark(card: Scorecard, name: str, results: Results) -> str:
         if not isinstance(table, TaskTable):
             lines += [f"## {table.title}", "", *draw_table(table), ""]
     lines += ["## Unparsed answers", "", *_unparsed(card, name), ""]
+    if broken := card.metadata["broken"]:
+        lines += ["## Broken constraints", "", BROKEN, "", *(_answer(shown, name) for shown in broken), ""]
     lines += ["## Definitions", ""]
     lines += [f"* **{title}.** {text}" for title, text in defined(results)]
     lines += ["", "## Made with", "", *made_with(results), ""]
@@ -51,7 +57,7 @@ def _worst(card: Scorecard, name: str) -> Iterator[str]:
     """Name the wording under which a system does worst, by group and task."""
     for system in DETAILED:
         for measure, group in ((measure, group) for measure in ("agreement", "wer") for group in GROUPS):
-            for task in tasks_of(card, f"{measure}_worst", group):
+            for task in tasks_of(card, f"{measure}_worst", group, families=False):
                 score = card.find(f"{measure}_worst", system, group, task)
                 if score is not None and score.value is not None:
                     what = "WER" if measure == "wer" else "agreement"
@@ -63,12 +69,24 @@ def _worst(card: Scorecard, name: str) -> Iterator[str]:
 
 
 def _unparsed(card: Scorecard, name: str) -> Iterator[str]:
-    """Show answers to closed tasks that are wrong because nobody could say what they mean."""
-    for shown in card.metadata["unparsed"]:
-        system = TITLES[shown["system"]].format(name=name)
-        yield (
-            f"* {escape(system)}, {escape(shown['task'])}, {escape(shown['id'])}: “{escape(shown['answer'])}” "
-            f"(the text LLM: “{escape(shown['reference'])}”) to “{escape(shown['prompt'])}”"
-        )
-    if not card.metadata["unparsed"]:
+    """Show answers to closed tasks of which nobody could say what they mean: what is wrong, then what is left out."""
+    wrong, left_out = ([_answer(shown, name) for shown in card.metadata[key]] for key in ("unparsed", "left_out"))
+    if wrong:
+        yield from (WRONG, "", *wrong)
+    if wrong and left_out:
+        yield ""
+    if left_out:
+        yield from (LEFT_OUT, "", *left_out)
+    if not wrong and not left_out:
         yield NO_UNPARSED
+
+
+def _answer(shown: Mapping[str, Any], name: str) -> str:
+    """Draw an answer with what the text LLM said, where that is another."""
+    system, cut = TITLES[shown["system"]].format(name=name), "" if shown["complete"] else ", cut off,"
+    other = shown["reference"] != shown["answer"]
+    reference = f" (the text LLM: “{escape(shown['reference'])}”)" if other else ""
+    return (
+        f"* {escape(system)}, {escape(shown['task'])}, {escape(shown['id'])}: “{escape(shown['answer'])}”{cut}"
+        f"{reference} to “{escape(shown['prompt'])}”"
+    )

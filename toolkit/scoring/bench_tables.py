@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 
 from toolkit.scoring.answers import GROUPS
@@ -49,17 +50,17 @@ def tabulate_benchmark(card: Scorecard, name: str) -> Results:
     main = _table(card, titles, "Benchmark", MAIN)
     return Results(
         tables=(main, *(table for table in details if table.rows and table.says_something)),
-        definitions={"agreement": card.agreement, "normaliser": card.normaliser, **card.definitions},
+        definitions={"agreement": card.agreement, "normaliser": card.normaliser, **_shown(card.definitions)},
         experiments={name: {"versions": card.versions, "commit": card.commit, "metadata": card.metadata}},
         examples=(),
     )
 
 
-def tasks_of(card: Scorecard, metric: str, group: str) -> list[str]:
-    """Return what a measure was taken of within a group: its tasks, its families, then all of it."""
+def tasks_of(card: Scorecard, metric: str, group: str, *, families: bool = True) -> list[str]:
+    """Return what a measure was taken of within a group: its tasks, its families if wanted, then all of it."""
     found = {score.task for score in card.scores if (score.metric, score.group) == (metric, group)}
-    families = {f"family {family}" for family in card.metadata["families"].values()} & found
-    return [*sorted(found - families - {ALL}), *sorted(families), *({ALL} & found)]
+    pooled = {f"family {family}" for family in card.metadata["families"].values()} & found
+    return [*sorted(found - pooled - {ALL}), *(sorted(pooled) if families else ()), *({ALL} & found)]
 
 
 def _cell(score: Score | None) -> Cell:
@@ -69,7 +70,8 @@ def _cell(score: Score | None) -> Cell:
     figures = (score.value, score.low, score.high)
     value, low, high = (None if x is None else round(x, kind.decimals) + 0.0 for x in figures)
     unparsed, left_out = (int(score.details.get(key, 0)) for key in ("unparsed", "left_out"))
-    extra = f"{unparsed} unparsed" if unparsed else ""
+    cut = int(score.details.get("cut_off", 0))
+    extra = f"{unparsed} unparsed" if unparsed else f"{cut} cut off" if cut else ""
     if "wordings" in score.details and left_out:
         extra, left_out = f"{left_out} of {score.details['wordings']:.0f} wordings not measurable", 0
     return kind(value, low, high, score.n, score.utterances, left_out, extra, score.note)
@@ -106,10 +108,20 @@ def _word_errors(card: Scorecard, titles: dict[str, str]) -> Table:
 
 def _tasks_with_rules(card: Scorecard) -> Columns:
     return {
-        f"{task} ({card.metadata['rules'][task]}), {name}": ("compliance", group, task)
+        f"{_task_and_rule(task, card.metadata['rules'][task])}, {name}": ("compliance", group, task)
         for group, name in GROUPS.items()
         for task in _without_all(tasks_of(card, "compliance", group))
     }
+
+
+def _task_and_rule(task: str, rule: str) -> str:
+    """Name both, or the rule alone where it is called as the task is."""
+    return rule if rule.partition("=")[0] == task else f"{task} ({rule})"
+
+
+def _shown(definitions: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what the page does not show: it has no worked examples."""
+    return {name: text for name, text in definitions.items() if name != "examples"}
 
 
 def _closed(card: Scorecard) -> Columns:

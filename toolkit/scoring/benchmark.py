@@ -7,9 +7,10 @@ Over wordings and tasks (`wordings`), constraints kept (`toolkit.rules`), the be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from toolkit import rules
 from toolkit.errors import DataError
 from toolkit.scoring import metrics
-from toolkit.scoring.answers import Paired, pair
+from toolkit.scoring.answers import Answer, Paired, Question, pair
 from toolkit.scoring.behaviour import GAP, KNOWN, Gap, Known, gap_scores, knowledge_scores
 from toolkit.scoring.bootstrap import Array, Resampling, estimate
 from toolkit.scoring.compute import NOT_DEPENDENT, ZERO, score
@@ -32,8 +33,9 @@ from toolkit.scoring.wordings import Measure, each_wording, kept, over_wordings
 
 FAMILY = "family "
 """before the name of a family, where the name of a task stands: its tasks are pooled"""
-UNPARSED_SHOWN = 10
-"""of each system"""
+SHOWN = 10
+"""wrong answers of each system"""
+CUT = "Cut off: so many of the answers that break it were stopped at the length limit, which may be why."
 ROOM = 5.0
 """points that an answer must be able to rise above the zero; of less a score would be noise, multiplied"""
 AGREEMENT = Measure("agreement", metrics.agreement, higher_is_better=True, unmeasurable=NOT_DEPENDENT, least=ROOM)
@@ -80,10 +82,15 @@ def benchmark(
         *knowledge_scores(knowledge, resampling),
     ]
     definitions = {
-        **card.definitions, "faults": f"{FAULTS} {MORE_FAULTS}", "wordings": WORDINGS, "constraints": rules.DEFINITION,
-        "gap": GAP, "knowledge": KNOWN,
+        **card.definitions, "faults": f"{FAULTS} {MORE_FAULTS}", "wordings": WORDINGS,
+        "constraints": f"{rules.DEFINITION} {CUT}", "gap": GAP, "knowledge": KNOWN,
     }  # fmt: skip
-    about = {**card.metadata, "families": dict(families), "rules": _rules(paired), "unparsed": _unparsed(paired)}
+    shown = [system for system in paired.answers if system != ZERO]
+    about = {
+        **card.metadata, "families": dict(families), "rules": _rules(paired),
+        "unparsed": _some(paired, _is_unparsed, shown), "broken": _some(paired, _is_broken, shown),
+        "left_out": _some(paired, _is_left_out, {"text"} & set(shown)),
+    }  # fmt: skip
     return replace(card, scores=(*card.scores, *more), definitions=definitions, metadata=about)
 
 
@@ -139,11 +146,13 @@ def _constraints(paired: Paired, resampling: Resampling) -> Iterator[Score]:
     if not rows:
         return
     for system, answers in paired.answers.items():
-        given = zip(rows, questions, strict=True)
-        obeyed = np.array([float(rules.holds(question.rule, answers[row].hypothesis)) for row, question in given])
+        given = [(question, answers[row]) for row, question in zip(rows, questions, strict=True)]
+        obeyed = np.array([float(not _is_broken(*both)) for both in given])
+        cut = np.array([float(_is_broken(*both) and not both[1].complete) for both in given])
         for group, task, pool in ((ALL, ALL, list(range(len(rows)))), *pools(questions)):
             found = estimate(ids_of(questions, pool), as_columns(obeyed[pool]), metrics.share, resampling)
-            yield named("compliance", system, group, task, found, {"count": float(obeyed[pool].sum())})
+            details = {"count": float(obeyed[pool].sum()), "cut_off": float(cut[pool].sum())}
+            yield named("compliance", system, group, task, found, details)
 
 
 def _faults(paired: Paired, resampling: Resampling) -> Iterator[Score]:
@@ -159,19 +168,42 @@ def _rules(paired: Paired) -> dict[str, str]:
     return {question.task: question.rule for question in paired.questions if question.rule}
 
 
-def _unparsed(paired: Paired) -> list[dict[str, str]]:
-    """Return some answers that name no choice, or several, of each system: by a hash, not by anyone's liking."""
-    closed = rows_where(paired, lambda question: bool(question.choices) and question.task != metrics.TRANSCRIPTION)
-    closed.sort(key=lambda row: hashlib.sha256("\n".join(paired.questions[row].key).encode()).hexdigest())
-    shown = []
-    for system, answers in paired.answers.items():
-        rows = [
-            row for row in closed
-            if metrics.parse_choice(answers[row].hypothesis, paired.questions[row].choices) is None
-        ]  # fmt: skip
-        for question, answer in ((paired.questions[row], answers[row]) for row in rows[:UNPARSED_SHOWN]):
+def _named_none(question: Question) -> bool:
+    """Say whether the text LLM's own answer to a closed task is unparsed, so that nobody's answer is judged."""
+    return metrics.parse_choice(question.reference, question.choices) is None
+
+
+def _is_closed(question: Question) -> bool:
+    return bool(question.choices) and question.task != metrics.TRANSCRIPTION
+
+
+def _is_unparsed(question: Question, answer: Answer) -> bool:
+    """Say whether an answer counts as wrong since it names no choice, or several."""
+    judged = _is_closed(question) and not _named_none(question)
+    return judged and metrics.parse_choice(answer.hypothesis, question.choices) is None
+
+
+def _is_left_out(question: Question, answer: Answer) -> bool:
+    return _is_closed(question) and _named_none(question)
+
+
+def _is_broken(question: Question, answer: Answer) -> bool:
+    """Say whether an answer breaks the rule of its task."""
+    return bool(question.rule) and not rules.holds(question.rule, answer.hypothesis)
+
+
+def _some(
+    paired: Paired, wanted: Callable[[Question, Answer], bool], systems: Iterable[str]
+) -> list[dict[str, str | bool]]:
+    """Return some answers of each system that are such: by a hash, not by anyone's liking."""
+    rows = range(len(paired.questions))
+    order = sorted(rows, key=lambda row: hashlib.sha256("\n".join(paired.questions[row].key).encode()).hexdigest())
+    shown: list[dict[str, str | bool]] = []
+    for system in systems:
+        both = ((paired.questions[row], paired.answers[system][row]) for row in order)
+        for question, answer in islice((each for each in both if wanted(*each)), SHOWN):
             shown.append(
                 {"system": system, "id": question.id, "task": question.task, "prompt": question.prompt,
-                 "answer": answer.hypothesis, "reference": question.reference}
+                 "answer": answer.hypothesis, "complete": answer.complete, "reference": question.reference}
             )  # fmt: skip
     return shown
