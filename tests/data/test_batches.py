@@ -9,10 +9,11 @@ import torch
 
 from toolkit.config import compose_config, save_config
 from toolkit.data import order
-from toolkit.data.batches import Collator, Shares, StepStream
+from toolkit.data.batches import Collator, StepStream
 from toolkit.data.order import batch_indices
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
+from toolkit.data.views import Shares, Views
 from toolkit.errors import ConfigError, DataError
 from toolkit.interleavers.words import WordsInterleaver
 from toolkit.stages import train
@@ -31,11 +32,11 @@ def tokenizer(tiny_llm: Path) -> ChatTokenizer:
 
 def collator(tokenizer: ChatTokenizer, shares: Shares) -> Collator:
     words = WordsInterleaver(ratio=0.5)
-    return Collator(tokenizer, words, lambda name: torch.zeros(4, 2), shares, teacher=True, seed=1)
+    return Collator(tokenizer, Views(words, shares, seed=1), lambda name: torch.zeros(4, 2), teacher=True)
 
 
 def plans(collate: Collator, step: int) -> list[Plan]:
-    return [collate.plans(example, seeded(1, step, example.id), step)[0] for example in EXAMPLES]
+    return [collate.views.plans(example, seeded(1, step, example.id), step)[0] for example in EXAMPLES]
 
 
 def view(plan: Plan) -> str:
@@ -49,7 +50,7 @@ def test_without_text_alone_the_plans_are_those_of_one_draw_and_the_interleaver(
             rng = seeded(1, step, example.id)
             speech = rng.random() < 0.4
             whole = (SpeechSegment(0.0, example.duration),)
-            assert plan == (whole if speech else collate.interleaver.plan(example, rng))
+            assert plan == (whole if speech else collate.views.interleaver.plan(example, rng))
 
 
 def test_the_shares_are_kept_and_text_takes_nothing_from_speech(tokenizer: ChatTokenizer) -> None:
@@ -85,7 +86,7 @@ def test_what_is_said_in_each_piece_of_speech(tokenizer: ChatTokenizer) -> None:
 
 
 def test_a_batch_says_what_is_said_and_what_ends_a_turn(tokenizer: ChatTokenizer) -> None:
-    batch = collator(tokenizer, Shares(0.5))(EXAMPLES[:12], 0).to("cpu")
+    batch = collator(tokenizer, Shares(0.5))(EXAMPLES[:12], 0, 0).to("cpu")
     assert batch.spoken is not None
     assert batch.end_of_turn == tokenizer.end_of_turn
     for sequence, row in zip(batch.sequences, batch.spoken, strict=True):
@@ -95,7 +96,7 @@ def test_a_batch_says_what_is_said_and_what_ends_a_turn(tokenizer: ChatTokenizer
 
 
 def test_text_alone_is_read_as_the_teacher_reads_it(tokenizer: ChatTokenizer) -> None:
-    batch = collator(tokenizer, Shares(0.0, 1.0))(EXAMPLES[:4], 0)
+    batch = collator(tokenizer, Shares(0.0, 1.0))(EXAMPLES[:4], 0, 0)
     assert batch.sequences == batch.teacher_sequences
 
 
@@ -153,7 +154,7 @@ def test_a_resumed_stream_with_a_curriculum_goes_on_as_if_it_had_not_been(
     whole, rest = (
         [
             [(b.ids, b.sequences) for b in step]
-            for step in StepStream(EXAMPLES, COSTS, collate, 8, 3, (first, 20), seed=1)
+            for step in StepStream(EXAMPLES, lambda *_: COSTS, collate, 8, 3, (first, 20), seed=1)
         ]
         for first in (0, resumed)
     )
@@ -164,7 +165,7 @@ def test_ranks_share_out_the_step_of_one_process(tokenizer: ChatTokenizer) -> No
     collate = collator(tokenizer, Shares(0.2, 0.2, start=0.8, steps=12))
 
     def rows(rank: int, world: int) -> list[dict[str, object]]:
-        stream = StepStream(EXAMPLES, COSTS, collate, 8, 0, (3, 9), 1, rank, world)
+        stream = StepStream(EXAMPLES, lambda *_: COSTS, collate, 8, 0, (3, 9), 1, rank, world)
         return [dict(zip(step[0].ids, step[0].sequences, strict=True)) for step in stream]
 
     assert [a | b for a, b in zip(rows(0, 2), rows(1, 2), strict=True)] == rows(0, 1)
@@ -181,7 +182,7 @@ def test_the_order_is_that_of_single_steps_and_made_once_an_epoch(
         made.append(epoch)
         return whole(costs, size, epoch, seed)
 
-    stream = StepStream(EXAMPLES, COSTS, collator(tokenizer, Shares(1.0)), size, 0, (first, last), seed=5)
+    stream = StepStream(EXAMPLES, lambda *_: COSTS, collator(tokenizer, Shares(1.0)), size, 0, (first, last), seed=5)
     with monkeypatch.context() as patch:
         patch.setattr(order, "epoch_batches", counted)
         found = [batch[0].ids for batch in stream]
@@ -203,7 +204,7 @@ def test_the_order_has_not_changed() -> None:
 
 def test_a_stream_of_nothing_is_an_error(tokenizer: ChatTokenizer) -> None:
     with pytest.raises(DataError, match="imitate stage"):
-        next(iter(StepStream([], [], collator(tokenizer, Shares(1.0)), 8, 0, (0, 3), seed=1)))
+        next(iter(StepStream([], lambda *_: [], collator(tokenizer, Shares(1.0)), 8, 0, (0, 3), seed=1)))
 
 
 @pytest.mark.parametrize("key", ["speech_marker", "text_marker"])

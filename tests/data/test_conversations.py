@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.data.batches import Collator, Shares, numbered
+from toolkit.data.batches import Collator, numbered
 from toolkit.data.tasks import evaluation_requests, load_tasks, training_requests
 from toolkit.data.tokenization import ChatTokenizer, check_prompt
+from toolkit.data.views import Shares, Views
 from toolkit.errors import DataError
 from toolkit.interleavers.words import WordsInterleaver
 from toolkit.types import Example, Plan, Sequence, SpeechSegment, TextSegment, TokenPiece, Turn, Word
@@ -144,11 +145,11 @@ def collator(tokenizer: ChatTokenizer, shares: Shares, ratio: float = 0.5) -> Co
     def load(name: str) -> torch.Tensor:
         return torch.full((3 + ord(name) - ord("a"), 2), float(ord(name)))
 
-    return Collator(tokenizer, WordsInterleaver(ratio=ratio), load, shares, teacher=True, seed=1)
+    return Collator(tokenizer, Views(WordsInterleaver(ratio=ratio), shares, seed=1), load, teacher=True)
 
 
 def test_a_batch_has_a_row_of_frames_for_each_recording(tokenizer: ChatTokenizer) -> None:
-    batch = collator(tokenizer, Shares(1.0))(ROWS, 0)
+    batch = collator(tokenizer, Shares(1.0))(ROWS, 0, 0)
     assert batch.recordings == ((0, 1), (2,), (3, 4, 5), (6, 7))
     assert batch.ids == ("a", "c", "b", "c")
     assert batch.frames is not None
@@ -169,7 +170,7 @@ def test_the_teachers_targets_are_the_students(shares: Shares, tokenizer: ChatTo
         return [tokens(tuple(p for p in row if isinstance(p, TokenPiece) and p.supervised)) for row in rows]
 
     for step in range(5):
-        batch = collator(tokenizer, shares)(ROWS, step)
+        batch = collator(tokenizer, shares)(ROWS, step, step)
         assert batch.teacher_sequences is not None
         assert targets(batch.sequences) == targets(batch.teacher_sequences)
         assert [tokenizer.decode(row) for row in targets(batch.sequences)] == [row.response for row in ROWS]
@@ -179,7 +180,7 @@ def test_all_recordings_of_a_row_are_in_one_view_and_each_is_interleaved(tokeniz
     collate = collator(tokenizer, Shares(0.3, 0.3))
     views = set()
     for step in range(40):
-        row = collate([ROWS[2]], step).sequences[0]
+        row = collate([ROWS[2]], step, step).sequences[0]
         heard = {n: [p for p in row if isinstance(p, SpeechSegment) and p.recording == n] for n in range(3)}
         whole = [heard[n] == [SpeechSegment(0.0, e.duration, n)] for n, e in enumerate(ROWS[2].utterances)]
         silent = [not spans for spans in heard.values()]

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.config import load_parts
-from toolkit.data.batches import Collator, Shares
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import ChatTokenizer
+from toolkit.data.views import Shares, Views
 from toolkit.errors import ConfigError
 from toolkit.interfaces import INTERLEAVERS, Interleaver
 from toolkit.interleavers.alternating import AlternatingInterleaver
@@ -289,16 +289,15 @@ def test_a_marker_stands_at_every_switch_of_a_mixed_plan(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_interleaver_has_its_share_by_curriculum(name: str, tiny_llm: Path) -> None:
+def test_every_interleaver_has_its_share_by_curriculum(name: str) -> None:
     """All plain speech at first; in the end what the interleaver says, of what is left beside text alone."""
     words = tuple(Word(f"word{i}", i / 2, i / 2 + 0.5) for i in range(20))
     example = Example("u", 10.0, " ".join(word.text for word in words), words)
     interleaver = INTERLEAVERS.build({"name": name})
     shares = Shares(0.0, 0.25, start=0.75, steps=10)
-    tokenizer = ChatTokenizer(str(tiny_llm), "")
-    collate = Collator(tokenizer, interleaver, lambda _: None, shares, teacher=False, seed=1)  # type: ignore[arg-type, return-value]
+    draw = Views(interleaver, shares, seed=1)
     views: dict[int, list[Plan]] = {
-        step: [collate.plans(example, seeded(i, step), step)[0] for i in range(400)] for step in (0, 5, 10)
+        step: [draw.plans(example, seeded(i, step), step)[0] for i in range(400)] for step in (0, 5, 10)
     }
     speech, text = WholeInterleaver().plan(example, random.Random(0)), TextInterleaver().plan(example, random.Random(0))
     assert {plan for plan in views[0]} <= {speech, text}

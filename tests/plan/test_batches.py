@@ -11,16 +11,21 @@ import pytest
 
 from toolkit.assets import pretrained
 from toolkit.cli import main
-from toolkit.config import Config
-from toolkit.data.budget import Budget, Share
+from toolkit.config import Config, compose_config
+from toolkit.data.budget import Budget, Share, padded_cost
+from toolkit.data.costs import Costs
+from toolkit.data.drawn_costs import DrawnCosts
 from toolkit.data.order import StepOrder
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import LOSSES
 from toolkit.plan import manifest as manifests
 from toolkit.plan.batches import plan_batches, simulate
+from toolkit.plan.librispeech_like import librispeech_like
 from toolkit.plan.manifest import KeptLLM, read_manifest
+from toolkit.plan.sizes import model_without_weights
 from toolkit.stages import imitate, train
 from toolkit.stages.paths import answers_folder
+from toolkit.stages.steps import costs_of, views_of
 
 ConfigOf = Callable[..., Config]
 COSTS = [7 + i % 13 for i in range(50)]
@@ -135,7 +140,7 @@ class Short(StepOrder):
     ],
 )
 def test_what_is_wrong_is_found(order: type[StepOrder], faults: list[str]) -> None:
-    found = simulate(order(COSTS, 8, 0, 1, Budget(COSTS, 150, 40)), COSTS, ranks=2, workers=3, epochs=2)
+    found = simulate(order(50, lambda *_: COSTS, 8, 0, 1, Budget(150, 40)), ranks=2, workers=3, epochs=2)
     told = "\n".join(found.faults)
     assert all(fault in told for fault in faults)
     assert bool(told) == bool(faults)
@@ -143,14 +148,14 @@ def test_what_is_wrong_is_found(order: type[StepOrder], faults: list[str]) -> No
 
 def test_the_figures_are_those_of_the_batches() -> None:
     costs = [10, 10, 10, 40]
-    found = simulate(StepOrder([1.0] * 4, 4, 2, 1), costs, ranks=1, workers=0, epochs=1)
+    found = simulate(StepOrder(4, lambda *_: costs, 4, 2, 1), ranks=1, workers=0, epochs=1)
     assert (found.rows.mean, found.passes.mean, found.cost.total) == (4, 2, 100)
     assert found.padding == pytest.approx(1 - 70 / 100)
     assert found.imbalance == 0
-    ranks = simulate(StepOrder([1.0] * 4, 4, 0, 1, Budget(costs, 200)), costs, ranks=2, workers=0, epochs=1)
+    ranks = simulate(StepOrder(4, lambda *_: costs, 4, 0, 1, Budget(200)), ranks=2, workers=0, epochs=1)
     assert (ranks.padding, ranks.waited, ranks.idle) == (0, 10, 0)
     assert ranks.imbalance == pytest.approx(10 / 80)
-    idle = simulate(StepOrder([1.0] * 4, 4, 0, 1, Budget(costs, 30)), costs, ranks=4, workers=0, epochs=1)
+    idle = simulate(StepOrder(4, lambda *_: costs, 4, 0, 1, Budget(30)), ranks=4, workers=0, epochs=1)
     assert idle.idle == 4
     assert idle.faults == []
 
@@ -213,3 +218,62 @@ def test_by_cost_the_plan_of_memory_goes_by_positions(config_of: ConfigOf, tmp_p
     assert cost.work.steps_per_epoch == cost.work.examples // (1000 // mean)
     with pytest.raises(ConfigError, match="does not divide"):
         make_plan(config_of(tmp_path), Question(gpus=3))
+
+
+LIKE_LIBRISPEECH = "egs=librispeech/conf/librispeech", "whisper.window=true_length"
+
+
+@pytest.mark.parametrize("recipe", ["recipes=mtbi", "recipes=mtbi adapter=stack cut=frames", "recipes=inserter"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "train.batch_tokens=6000 train.micro_batch_tokens=0",
+        "train.batch_size=16 train.micro_batch_tokens=1280",
+        "train.batch_size=256 train.micro_batch_size=8",
+    ],
+)
+def test_little_of_an_interleaved_epoch_like_librispeech_is_padding(
+    recipe: str, settings: str, tiny_llm: Path, tiny_whisper: Path
+) -> None:
+    """A third of the rows of MTBI are interleaved, and more of InSerter's."""
+    models = f"whisper.model={tiny_whisper}", f"decoder.model={tiny_llm}"
+    config = compose_config([*recipe.split(), *LIKE_LIBRISPEECH, *models, *settings.split()])
+    found = plan_batches(config, ranks=2, workers=2, epochs=1, like_librispeech=2000)
+    assert found.faults == []
+    assert "2,000 utterances are made up" in found.notes[-1]
+    assert found.padding <= 0.03
+
+
+def test_reckoned_as_plain_speech_mixed_rows_would_be_padded(tiny_llm: Path, tiny_whisper: Path) -> None:
+    words = f"recipes=inserter whisper.model={tiny_whisper} decoder.model={tiny_llm}".split()
+    config = compose_config([*words, *LIKE_LIBRISPEECH])
+    manifest, model, views = librispeech_like(config, 2000), model_without_weights(config), views_of(config)
+    costs = costs_of(manifest.examples, model, manifest.tokenizer, LOSSES.build(config.loss), views)
+    assert isinstance(costs, DrawnCosts)
+
+    def padding(chosen_by: Costs) -> float:
+        order, real = StepOrder(len(manifest.examples), chosen_by, 16, 0, 1, Budget(6000)), costs(0, 0)
+        ran = [share.rows for step in order.steps_of(0) for share in order(step) if not share.idle]
+        return 1 - sum(real) / sum(padded_cost(real, rows) for rows in ran)
+
+    assert padding(costs) <= 0.03
+    assert padding(lambda *_: costs.plain) > 0.1
+
+
+def test_made_up_utterances_are_like_librispeech(tiny_llm: Path) -> None:
+    config = compose_config(["recipes=mtbi", *LIKE_LIBRISPEECH, f"decoder.model={tiny_llm}"])
+    manifest = librispeech_like(config, 2000)
+    said = {example.id: example for example in manifest.examples}
+    seconds = [example.duration for example in said.values()]
+    assert len(said) == 2000 == len(manifest.examples) / config.imitate.tasks_per_cut
+    assert sum(seconds) / 2000 == pytest.approx(12.3, abs=0.2)
+    assert max(seconds) == config.prepare.max_duration
+    assert sum(len(e.words) for e in said.values()) / sum(seconds) == pytest.approx(2.7, abs=0.05)
+    for example in said.values():
+        assert example.words[0].start == 0
+        assert example.words[-1].end == pytest.approx(example.duration)
+        assert " ".join(word.text for word in example.words) == example.transcript
+    assert all(example.response and "{speech}" in example.prompt for example in manifest.examples)
+    assert manifest.examples == librispeech_like(config, 2000).examples
+    with pytest.raises(ConfigError, match="1 or more, not -1"):
+        librispeech_like(config, -1)

@@ -13,9 +13,10 @@ import soundfile
 import torch
 
 from toolkit.config import Config, compose_config, save_config
-from toolkit.data.batches import Collator, Shares
+from toolkit.data.batches import Collator
 from toolkit.data.cuts import example_of, make_cut, read_cuts, write_cuts
 from toolkit.data.tokenization import ChatTokenizer
+from toolkit.data.views import Shares, Views
 from toolkit.errors import CheckpointError, ConfigError
 from toolkit.interfaces import INTERLEAVERS, LOSSES
 from toolkit.models.build import attach_tokens, build_model
@@ -77,8 +78,8 @@ def trained(tiny_llm: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPat
         examples.append(Example(str(number), len(audio) / RATE, text, words))
     tokenizer = ChatTokenizer(str(tiny_llm))
     attach_tokens(model, transcript_tokens(examples, tokenizer))
-    interleaver, loss = INTERLEAVERS.build(config.interleaver), LOSSES.build(config.loss)
-    batch = Collator(tokenizer, interleaver, frames.__getitem__, Shares(1.0), teacher=False, seed=1)(examples, 0)
+    views, loss = Views(INTERLEAVERS.build(config.interleaver), Shares(1.0), seed=1), LOSSES.build(config.loss)
+    batch = Collator(tokenizer, views, frames.__getitem__, teacher=False)(examples, 0, 0)
     optimiser = torch.optim.Adam(model.adapter.parameters(), 3e-3)
     for _ in range(200):
         output = loss(model(batch, loss.needs))

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from toolkit.config import Config
-from toolkit.data.batches import Collator, Shares
+from toolkit.data.batches import Collator
 from toolkit.data.teacher import TeacherStore
+from toolkit.data.views import Shares, Views
 from toolkit.decoders.causal_lm import CausalLMDecoder
 from toolkit.errors import ConfigError, DataError, UnknownNameError
 from toolkit.interfaces import INTERLEAVERS, LOSSES
@@ -145,9 +146,9 @@ def test_a_training_step_by_the_stored_teacher_is_one_by_the_live_one(
     speech = speech_of(config, model.encoder, "train")
     results = []
     for store in (None, TeacherStore(folder, config.imitate.top_k)):
-        interleaver = INTERLEAVERS.build(config.interleaver)
-        collate = Collator(llm.tokenizer, interleaver, speech.__getitem__, Shares(0.3), True, 1, stored=store)
-        batch = collate(examples, 0)
+        views = Views(INTERLEAVERS.build(config.interleaver), Shares(0.3), seed=1)
+        collate = Collator(llm.tokenizer, views, speech.__getitem__, teacher=True, stored=store)
+        batch = collate(examples, 0, 0)
         assert any(len(row) > 4 for row in batch.sequences)  # some are interleaved
         model.zero_grad()
         if store is not None:

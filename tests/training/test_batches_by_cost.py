@@ -56,11 +56,11 @@ def test_steps_by_cost_are_those_of_the_plan_and_workers_change_nothing(
     planned: dict[int, list[tuple[str, str]]] = {}
     collate, call = Collator.__call__, StepOrder.__call__
 
-    def watch(self: Collator, examples: Any, step: int) -> Any:
+    def watch(self: Collator, examples: Any, epoch: int, step: int) -> Any:
         trained.setdefault(step, []).extend((e.id, e.prompt) for e in examples)
-        return collate(self, examples, step)
+        return collate(self, examples, epoch, step)
 
-    by_cost = "train.batch_tokens=300", "train.speech_share=1.0", "train.steps=9"
+    by_cost = "train.batch_tokens=300", "train.steps=9"
     config = config_of(tmp_path / "alone", *by_cost)
     with monkeypatch.context() as patch:
         patch.setattr(Collator, "__call__", watch)
@@ -79,11 +79,7 @@ def test_steps_by_cost_are_those_of_the_plan_and_workers_change_nothing(
         assert not plan_batches(config, ranks=1, workers=2, epochs=3).faults
     assert trained
     assert trained == {step: planned[step] for step in trained}
-    train.run(
-        config_of(
-            tmp_path / "helped", "train.batch_tokens=300", "train.speech_share=1.0", "train.steps=9", "train.workers=2"
-        )
-    )
+    train.run(config_of(tmp_path / "helped", *by_cost, "train.workers=2"))
     assert_same(tmp_path / "alone", tmp_path / "helped", 0.0)
 
 

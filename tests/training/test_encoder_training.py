@@ -17,7 +17,6 @@ from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
 
 from toolkit.config import Config, compose_config, load_parts
 from toolkit.data.augmentation import copies_of, copy_name, distort
-from toolkit.data.batches import Shares
 from toolkit.data.cuts import load_cut_audio, read_cuts
 from toolkit.data.features import FrameCache
 from toolkit.data.samples import SampleStore
@@ -31,6 +30,7 @@ from toolkit.stages.answer import answer
 from toolkit.stages.encode import frame_cache, sample_store
 from toolkit.stages.hypotheses import read_rows
 from toolkit.stages.paths import as_trained
+from toolkit.stages.steps import views_of
 from toolkit.testing.tiny import tiny_whisper as make_tiny_whisper
 from toolkit.training.checkpoint import identity, load_checkpoint, save_checkpoint, trainable_state
 from toolkit.training.module import ImitationModule
@@ -195,10 +195,10 @@ def test_frames_of_the_audio_are_the_cached_ones_and_so_is_the_loss(config_of: C
     llm = imitate.text_llm(config, model.decoder)
     loss = LOSSES.build(config.loss)
     examples = train.training_examples(config, llm, loss)[:4]
-    collate: Any = train._collator(config, llm.tokenizer, model, loss, "train", Shares(speech=0.5))
+    collate: Any = train._collator(config, llm.tokenizer, model, loss, "train", views_of(config))
     values = {}
     for kind, load in (("cached", cache), ("exact", frames), ("audio", samples)):
-        batch = replace(collate, load=load.__getitem__, audio=kind == "audio")(examples, 0)
+        batch = replace(collate, load=load.__getitem__, audio=kind == "audio")(examples, 0, 0)
         assert (batch.audio is None, batch.frames is None) == ((kind != "audio"), (kind == "audio"))
         values[kind] = float(loss(model(batch, loss.needs)).total.detach())
     assert values["audio"] == pytest.approx(values["exact"], rel=1e-5)

@@ -1,12 +1,12 @@
 """Examples -> batches: which examples share a step, and what the model gets of each.
 
-The order is a function of (seed, step) alone, so a run that was interrupted goes on with the very batches it
-would have had, and every rank can work out its own share (`toolkit.data.order`).
+The order is a function of (seed, step) alone, and what is drawn of an example one of (seed, epoch): so a run that was
+interrupted goes on with the very batches it would have had, and every rank can work out its own share
+(`toolkit.data.order`).
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -17,61 +17,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from toolkit.data.budget import Budget
+from toolkit.data.costs import Costs
 from toolkit.data.order import StepOrder, turns
-from toolkit.data.seeding import seeded
 from toolkit.data.teacher import TeacherStore, text_view
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.errors import ConfigError
-from toolkit.interfaces import Interleaver
-from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TextSegment, TopK
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How many of the examples are plain speech, how many text alone; the interleaver has the rest.
-
-    InSerter (arXiv 2503.02769) mixes 40 % interleaved rows, 30 % speech tasks and 30 % text. The curriculum of
-    the plain speech is ours: a function of the step alone, so that resumed runs and ranks agree. Text alone is
-    read and not supervised, whatever the interleaver does with its text; the answer to it is supervised.
-
-    Args:
-        speech: share of plain speech.
-        text: share of text alone.
-        start: share of plain speech at step 0; None is no curriculum.
-        steps: after which the share of plain speech is `speech`; 0 is no curriculum.
-
-    Raises:
-        ConfigError: a share is not between 0 and 1, or the shares add up to more than 1.
-    """
-
-    speech: float
-    text: float = 0.0
-    start: float | None = None
-    steps: int = 0
-
-    def __post_init__(self) -> None:
-        for key, share in (
-            ("speech_share", self.speech),
-            ("speech_share_start", self.start),
-            ("text_share", self.text),
-        ):
-            if share is not None and not 0 <= share <= 1:
-                raise ConfigError(f"train.{key} is a share of the examples, 0 to 1, not {share}")
-        for key, share in (("speech_share", self.speech), ("speech_share_start", self.start)):
-            if share is not None and share + self.text > 1 + 1e-9:
-                raise ConfigError(
-                    f"train.{key}={share} and train.text_share={self.text} add up to more than 1: lower one of them"
-                )
-        if self.steps < 0:
-            raise ConfigError(f"train.curriculum_steps is a number of steps, 0 or more, not {self.steps}")
-        if (self.start is None) != (self.steps == 0):
-            raise ConfigError("a curriculum needs train.speech_share_start and train.curriculum_steps; one is given")
-
-    def speech_at(self, step: int) -> float:
-        """Return the share of plain speech at a step: on the line from `start` to `speech`, then `speech`."""
-        if self.start is None or step >= self.steps:
-            return self.speech
-        return self.start + (self.speech - self.start) * step / self.steps
+from toolkit.data.views import Views
+from toolkit.types import Batch, Example, Padded, Plan, Sequence, SpeechSegment, TopK
 
 
 @dataclass(frozen=True)
@@ -80,27 +31,23 @@ class Collator:
 
     Args:
         tokenizer: of the decoder.
-        interleaver: decides what is speech.
+        views: decide what is speech.
         load: utterance id -> cached frames (T, D), or samples (n,).
-        shares: which of the examples the interleaver does not get.
         teacher: whether the text view of the same examples is wanted too.
-        seed: of the interleaving.
         audio: whether `load` gives samples.
         stored: what was kept of the teacher; None runs it.
     """
 
     tokenizer: ChatTokenizer
-    interleaver: Interleaver
+    views: Views
     load: Callable[[str], Tensor]
-    shares: Shares
     teacher: bool
-    seed: int
     audio: bool = False
     stored: TeacherStore | None = None
 
-    def __call__(self, examples: Seq[Example], step: int) -> Batch:
-        """Plan, tokenise and load; `step` makes the interleaving differ from pass to pass."""
-        plans = [self.plans(e, seeded(self.seed, step, e.id, e.prompt), step) for e in examples]
+    def __call__(self, examples: Seq[Example], epoch: int, step: int) -> Batch:
+        """Plan, tokenise and load; `epoch` makes the interleaving differ from pass to pass."""
+        plans = [self.views(example, epoch, step) for example in examples]
         texts = tuple(text_view(self.tokenizer, example) for example in examples) if self.teacher else None
         utterances = [said for example in examples for said in example.utterances]
         speech = Padded.of([self.load(said.id) for said in utterances])
@@ -146,15 +93,6 @@ class Collator:
         count = len(self.tokenizer.transcript(example.transcript))
         return torch.tensor(times) if len(times) == count else torch.full((count, 2), torch.nan)
 
-    def plans(self, example: Example, rng: random.Random, step: int) -> tuple[Plan, ...]:
-        """Plan each utterance of an example, all by one draw: plain speech, text alone, or as the interleaver says."""
-        draw, speech = rng.random(), self.shares.speech_at(step)
-        if draw < speech:
-            return tuple((SpeechSegment(0.0, said.duration),) for said in example.utterances)
-        if draw < speech + self.shares.text:
-            return tuple((TextSegment(said.transcript),) for said in example.utterances)
-        return tuple(self.interleaver.plan(said, rng) for said in example.utterances)
-
 
 def numbered(counts: Seq[int]) -> tuple[tuple[int, ...], ...]:
     """Number the recordings of rows that have so many each: (1, 2) -> ((0,), (1, 2))."""
@@ -167,7 +105,7 @@ class StepStream(IterableDataset[list[Batch]]):
 
     Args:
         examples: what to train on.
-        costs: of each, by which batch mates are chosen.
+        costs: of each in an epoch, by which batch mates are chosen.
         collate: makes a batch.
         size: examples a step over all ranks.
         micro: examples a forward pass; 0 means all.
@@ -181,7 +119,7 @@ class StepStream(IterableDataset[list[Batch]]):
     def __init__(
         self,
         examples: Seq[Example],
-        costs: Seq[int],
+        costs: Costs,
         collate: Collator,
         size: int,
         micro: int,
@@ -196,13 +134,14 @@ class StepStream(IterableDataset[list[Batch]]):
         self.steps = steps
         self.rank = rank
         self.world = world
-        self.order = StepOrder(costs, size, micro, seed, budget)
+        self.order = StepOrder(len(examples), costs, size, micro, seed, budget)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         worker = get_worker_info()
         for step in turns(self.steps, *((worker.id, worker.num_workers) if worker else ())):
+            epoch = self.order.epoch_of(step)
             yield [
-                replace(self.collate([self.examples[i] for i in share.rows], step), idle=share.idle)
+                replace(self.collate([self.examples[i] for i in share.rows], epoch, step), idle=share.idle)
                 for share in self.order(step, self.rank, self.world)
             ]
 

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from toolkit.data.costs import Costs
 from toolkit.data.seeding import seeded
 from toolkit.errors import DataError
 
@@ -24,8 +25,6 @@ WORTH = 512
 class Budget:
     """What steps and forward passes may cost, in positions: embeddings, tokens of the prompt and of the answer."""
 
-    costs: Seq[int]
-    """of each example"""
     step: int = 0
     """of a step, over all ranks; 0 goes by rows"""
     forward: int = 0
@@ -53,7 +52,8 @@ class CostOrder:
     What does not fill the last step of a pool goes to the next pool.
 
     Args:
-        costs: of each example, at least 1.
+        count: examples.
+        costs: of each in an epoch, at least 1.
         budget: of a step; an example that costs more is a step by itself.
         seed: of the order.
 
@@ -61,22 +61,26 @@ class CostOrder:
         DataError: there are no examples.
     """
 
-    def __init__(self, costs: Seq[int], budget: int, seed: int) -> None:
-        if not costs:
+    def __init__(self, count: int, costs: Costs, budget: int, seed: int) -> None:
+        if not count:
             raise DataError("no training examples: was the imitate stage run for these tasks?")
+        self.count = count
         self.costs = costs
         self.budget = budget
         self.seed = seed
-        self._pool = max(1, POOL * budget * len(costs) // sum(costs))
         self._starts = [0]  # the first step of each epoch known, and of the one after
         self._made: tuple[int, list[list[int]]] = (-1, [])
 
     def __getitem__(self, step: int) -> list[int]:
         """Return the examples of a step, counted from 0 over all epochs, by cost."""
+        epoch = self.epoch_of(step)
+        return self.epoch(epoch)[step - self._starts[epoch]]
+
+    def epoch_of(self, step: int) -> int:
+        """Return the epoch of a step."""
         while self._starts[-1] <= step:
             self.steps_of(len(self._starts) - 1)
-        epoch = bisect_right(self._starts, step) - 1
-        return self.epoch(epoch)[step - self._starts[epoch]]
+        return bisect_right(self._starts, step) - 1
 
     def steps_of(self, epoch: int) -> range:
         """Return the steps of an epoch; epochs need not have equally many."""
@@ -87,20 +91,22 @@ class CostOrder:
     def epoch(self, number: int) -> list[list[int]]:
         """Return the examples of every step of an epoch."""
         if self._made[0] != number:
-            self._made = (number, self._make(number))
+            first = self.steps_of(number - 1).stop if number else 0
+            self._made = (number, self._make(number, self.costs(number, first)))
         return self._made[1]
 
-    def _make(self, number: int) -> list[list[int]]:
-        count, rng = len(self.costs), seeded(self.seed, "order by cost", number)
+    def _make(self, number: int, costs: Seq[int]) -> list[list[int]]:
+        count, rng = self.count, seeded(self.seed, "order by cost", number)
+        size = max(1, POOL * self.budget * count // sum(costs))
         order = rng.sample(range(count), count)
         steps: list[list[int]] = []
         left: list[int] = []
-        for start in range(0, count, self._pool):
-            pool = sorted([*left, *order[start : start + self._pool]], key=lambda i: self.costs[i])
-            *full, left = filled(self.costs, pool, self.budget)
+        for start in range(0, count, size):
+            pool = sorted([*left, *order[start : start + size]], key=lambda i: costs[i])
+            *full, left = filled(costs, pool, self.budget)
             # Nothing comes that could fill the last step of all, so the last pool is cut into steps that are alike.
-            last = start + self._pool >= count
-            steps += evened(self.costs, pool, len(full) + 1, self.budget) if last else full
+            last = start + size >= count
+            steps += evened(costs, pool, len(full) + 1, self.budget) if last else full
         rng.shuffle(steps)
         return steps
 

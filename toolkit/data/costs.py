@@ -3,8 +3,8 @@
 A position is an embedding of the speech, or a token of the prompt or of the answer. What a row opens with, its prompt
 up to the speech, is run once for all rows that open so, where the decoder can: then it is none of the row's, for it
 pads nothing. Speech is counted by the length formulas of encoder and adapter; where those say only how many there can
-be at most, as with an adapter that emits tokens, as many are reckoned as the transcript has tokens. What an
-interleaver makes of it is drawn anew in each step: a row is reckoned as plain speech.
+be at most, as with an adapter that emits tokens, as many are reckoned as the transcript has tokens. This is
+of plain speech; what is drawn of it in an epoch is reckoned by `toolkit.data.drawn_costs`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,26 @@ TEMPLATE, BEFORE = 30, 25
 """tokens that a chat template puts around a turn, and in front of it; assumptions of ours, for who has no tokenizer"""
 
 
+Costs = Callable[[int, int], Seq[int]]
+"""(epoch, its first step) -> positions of each example's row there: batch mates are chosen by them"""
+
+
 def embeddings_of(durations: Seq[float], encoder: Encoder, adapter: Adapter) -> list[int]:
     """Return how many embeddings come of recordings of so many seconds, at most; no weights are needed."""
     samples = torch.tensor([max(1, round(seconds * encoder.sampling_rate)) for seconds in durations])
     lengths: Tensor = adapter.output_lengths(encoder.output_lengths(samples))
     return lengths.tolist()
+
+
+def heard_of(
+    said: Seq[Example], encoder: Encoder, adapter: Adapter, tokenizer: ChatTokenizer | None, *, answers: bool
+) -> list[int]:
+    """Return the positions of each utterance as plain speech; arguments as for `row_costs`."""
+    most = embeddings_of([utterance.duration for utterance in said], encoder, adapter) if said else []
+    if not answers or type(adapter).exact_lengths:
+        return most
+    spoken = counts((utterance.transcript for utterance in said), tokenizer)
+    return [max(1, min(pair)) for pair in zip(most, spoken, strict=True)]
 
 
 def row_costs(
@@ -54,17 +69,13 @@ def row_costs(
         unknown: tokens of an answer that is not there yet.
     """
     said = [utterance for example in examples for utterance in example.utterances]
-    most = embeddings_of([utterance.duration for utterance in said], encoder, adapter) if said else []
-    if answers and not type(adapter).exact_lengths:
-        spoken = _counts((utterance.transcript for utterance in said), tokenizer)
-        most = [max(1, min(pair)) for pair in zip(most, spoken, strict=True)]
-    heard = iter(most)
+    heard = iter(heard_of(said, encoder, adapter, tokenizer, answers=answers))
     speech = [sum(next(heard) for _ in example.utterances) for example in examples]
     if not answers:
         return speech
     around, before = (TEMPLATE, BEFORE) if tokenizer is None else tokenizer.around()
-    prompts = _counts((_text(_turns(example)) for example in examples), tokenizer)
-    responses = _counts((example.response for example in examples), tokenizer)
+    prompts = counts((_text(_turns(example)) for example in examples), tokenizer)
+    responses = counts((example.response for example in examples), tokenizer)
     costs = [
         heard + around * (1 + len(example.history)) + asked + (answered or unknown) + example.response_complete
         for example, heard, asked, answered in zip(examples, speech, prompts, responses, strict=True)
@@ -72,7 +83,7 @@ def row_costs(
     if not opened:
         return costs
     openings = [_opening(example) for example in examples]
-    texts = _counts((_text(turns) for turns in openings), tokenizer)
+    texts = counts((_text(turns) for turns in openings), tokenizer)
     return [
         max(1, cost - before - around * ((len(turns) - 1) // 2) - text)
         for cost, turns, text in zip(costs, openings, texts, strict=True)
@@ -96,8 +107,8 @@ def _text(turns: Seq[str]) -> str:
     return SLOTS.sub("", " ".join(turns))
 
 
-def _counts(texts: Iterable[str], tokenizer: ChatTokenizer | None) -> list[int]:
-    """Count tokens, of each different text once."""
+def counts(texts: Iterable[str], tokenizer: ChatTokenizer | None) -> list[int]:
+    """Count the tokens of texts, of each different one once; without a tokenizer four characters are one."""
     asked = list(texts)
     different = list(dict.fromkeys(asked))
     count: Callable[[Seq[str]], list[int]] = _reckoned if tokenizer is None else tokenizer.counts

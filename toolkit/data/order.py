@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from functools import lru_cache
 
 from toolkit.data.budget import Budget, CostOrder, Share, shared
+from toolkit.data.costs import Costs
 from toolkit.data.rank_rows import rows_of_rank
 from toolkit.data.seeding import seeded
 from toolkit.errors import DataError
@@ -63,47 +64,59 @@ class StepOrder:
     """What each rank has of each step, in its forward passes.
 
     Args:
-        costs: of each example, by which batch mates are chosen where steps go by rows.
+        count: examples.
+        costs: of each in an epoch, by which batch mates are chosen.
         size: examples a step over all ranks.
         micro: examples a forward pass; 0 means all.
         seed: of the order.
         budget: what a step, or a forward pass, may cost, in the place of `size` or `micro`; None goes by rows.
     """
 
-    def __init__(self, costs: Seq[float], size: int, micro: int, seed: int, budget: Budget | None = None) -> None:
-        self.costs = costs
+    def __init__(
+        self, count: int, costs: Costs, size: int, micro: int, seed: int, budget: Budget | None = None
+    ) -> None:
+        self.count = count
         self.size = size
         self.micro = micro
         self.budget = budget
-        self._by_cost = CostOrder(budget.costs, budget.step, seed) if budget and budget.step else None
+        self._costs = costs
+        self._by_cost = CostOrder(count, costs, budget.step, seed) if budget and budget.step else None
         # An epoch is shuffled and sorted once, not again at each of its steps.
-        self._by_rows = lru_cache(maxsize=1)(lambda epoch: epoch_batches(costs, size, epoch, seed))
+        self._by_rows = lru_cache(maxsize=1)(lambda epoch: epoch_batches(self.costs(epoch), size, epoch, seed))
         self._shared = lru_cache(maxsize=1)(self._share_out)
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> list[Share]:
         """Return the forward passes of one rank in one step."""
         if self.budget:
             return self._shared(step, world)[rank]
-        mine = rows_of_rank(self.rows(step), self.costs, rank, world)
+        mine = rows_of_rank(self.rows(step), self.costs(self.epoch_of(step)), rank, world)
         micro = self.micro or max(len(mine), 1)
         return [Share(mine[start : start + micro]) for start in range(0, len(mine), micro)]
 
     def _share_out(self, step: int, world: int) -> list[list[Share]]:
         assert self.budget is not None
-        return shared(self.budget.costs, self.rows(step), world, self.budget.forward)
+        return shared(self.costs(self.epoch_of(step)), self.rows(step), world, self.budget.forward)
+
+    def costs(self, epoch: int) -> Seq[int]:
+        """Return what each example costs in an epoch."""
+        return self._costs(epoch, self.steps_of(epoch).start)
 
     def rows(self, step: int) -> list[int]:
         """Return the examples of a step, of all ranks."""
         if self._by_cost:
             return self._by_cost[step]
-        epoch, within = place_of(step, len(self.costs), self.size)
+        epoch, within = place_of(step, self.count, self.size)
         return self._by_rows(epoch)[within]
+
+    def epoch_of(self, step: int) -> int:
+        """Return the epoch of a step."""
+        return self._by_cost.epoch_of(step) if self._by_cost else place_of(step, self.count, self.size)[0]
 
     def steps_of(self, epoch: int) -> range:
         """Return the steps of an epoch."""
         if self._by_cost:
             return self._by_cost.steps_of(epoch)
-        count = len(self.costs) // min(self.size, len(self.costs))
+        count = self.count // min(self.size, self.count)
         return range(epoch * count, (epoch + 1) * count)
 
 

@@ -12,9 +12,10 @@ from toolkit.data.budget import Budget, Share, padded_cost
 from toolkit.data.order import StepOrder, turns
 from toolkit.errors import ConfigError, DataError
 from toolkit.interfaces import LOSSES
+from toolkit.plan.librispeech_like import librispeech_like
 from toolkit.plan.manifest import read_manifest
 from toolkit.plan.sizes import model_without_weights
-from toolkit.stages.steps import budget_of, costs_of
+from toolkit.stages.steps import budget_of, costs_of, views_of
 
 SHOWN = 5
 """faults of a kind that are told one by one"""
@@ -52,7 +53,7 @@ class Simulated:
     workers: int
     examples: int
     positions: int
-    """of all examples once"""
+    """of all examples in the first epoch"""
     steps: list[int] = field(default_factory=list)
     """of each epoch"""
     rows: Spread = field(default_factory=Spread)
@@ -91,8 +92,8 @@ class Simulated:
         return {**asdict(self), **spreads, "padding": self.padding, "imbalance": self.imbalance}
 
 
-def plan_batches(config: Config, ranks: int, workers: int, epochs: int) -> Simulated:
-    """Simulate the batches of a training from its manifests.
+def plan_batches(config: Config, ranks: int, workers: int, epochs: int, like_librispeech: int = 0) -> Simulated:
+    """Simulate the batches of a training from its manifests, or of so many utterances as long as LibriSpeech's.
 
     Raises:
         ToolkitError: it could not be trained, nothing is prepared, or nobody knows the sizes of a model.
@@ -103,14 +104,14 @@ def plan_batches(config: Config, ranks: int, workers: int, epochs: int) -> Simul
     if not given.batch_tokens and given.batch_size % ranks:
         raise ConfigError(f"train.batch_size={given.batch_size} does not divide among {ranks} processes")
     loss = LOSSES.build(config.loss)
-    manifest = read_manifest(config, loss)
+    manifest = librispeech_like(config, like_librispeech) if like_librispeech else read_manifest(config, loss)
     model = model_without_weights(config)
     if not manifest.examples:
         raise DataError(f"there is nothing to train on in {config.data_dir}")
-    costs = costs_of(manifest.examples, model, manifest.tokenizer, loss, manifest.unknown)
-    budget = budget_of(config, costs)
-    order = StepOrder(costs, given.batch_size, given.micro_batch_size, config.seed, budget)
-    found = simulate(order, costs, ranks, workers, epochs)
+    costs = costs_of(manifest.examples, model, manifest.tokenizer, loss, views_of(config), manifest.unknown)
+    rows = given.batch_size, given.micro_batch_size
+    order = StepOrder(len(manifest.examples), costs, *rows, config.seed, budget_of(config))
+    found = simulate(order, ranks, workers, epochs)
     asked = [(e.id, e.prompt, tuple(other.id for other in e.others), e.history) for e in manifest.examples]
     twice = [f"{ask[0]} under {ask[1]!r}" for ask, count in Counter(asked).items() if count > 1]
     found.faults += _told("twice in the manifest", twice)
@@ -118,19 +119,18 @@ def plan_batches(config: Config, ranks: int, workers: int, epochs: int) -> Simul
     return found
 
 
-def simulate(order: StepOrder, costs: Seq[int], ranks: int, workers: int, epochs: int) -> Simulated:
+def simulate(order: StepOrder, ranks: int, workers: int, epochs: int) -> Simulated:
     """Have every rank and worker make its steps.
 
     Args:
         order: of the training.
-        costs: positions of each example.
         ranks: processes of the training.
         workers: of each of them; 0 is none, as 1 is.
         epochs: how many, from the first.
     """
-    found = Simulated(ranks, workers, len(costs), sum(costs))
+    found = Simulated(ranks, workers, order.count, sum(order.costs(0)))
     for epoch in range(epochs):
-        steps = order.steps_of(epoch)
+        steps, costs = order.steps_of(epoch), order.costs(epoch)
         found.steps.append(len(steps))
         made = Counter(s for w in range(max(workers, 1)) for s in turns((steps.start, steps.stop), w, max(workers, 1)))
         wrong = [f"step {step} is made {made[step]} times" for step in {*steps, *made} if made[step] != (step in steps)]
@@ -140,11 +140,12 @@ def simulate(order: StepOrder, costs: Seq[int], ranks: int, workers: int, epochs
         for step in sorted(made):
             planned.update(order.rows(step))
             _look(found, step, [order(step, rank, ranks) for rank in range(ranks)], costs, order.budget, seen)
-        found.left_over.add(len(costs) - len(planned))
+        left = order.count - len(planned)
+        found.left_over.add(left)
         by_cost = order.budget is not None and order.budget.step > 0
-        expected = 0 if by_cost else len(costs) % min(order.size, len(costs))
-        if len(costs) - len(planned) != expected:
-            found.faults.append(f"epoch {epoch}: {len(costs) - len(planned)} examples are in no step, not {expected}")
+        expected = 0 if by_cost else order.count % min(order.size, order.count)
+        if left != expected:
+            found.faults.append(f"epoch {epoch}: {left} examples are in no step, not {expected}")
         twice = [f"example {i} {count} times" for i, count in sorted(seen.items()) if count > 1]
         found.faults += _told(f"epoch {epoch}: seen more than once", twice)
         found.faults += _told(

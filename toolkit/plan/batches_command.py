@@ -20,13 +20,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes of the training (1)")
     parser.add_argument("--workers", type=int, metavar="N", help="that make batches for each (train.workers)")
     parser.add_argument("--epochs", type=int, default=1, metavar="N", help="to simulate, from the first (1)")
+    parser.add_argument(
+        "--like-librispeech", type=int, default=0, metavar="N", help="made-up utterances, as long as LibriSpeech's"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Simulate and report. Returns 1 where anything is seen twice or never, or is above its budget."""
     workers = config.train.workers if options.workers is None else options.workers
-    found = plan_batches(config, options.ranks, workers, options.epochs)
+    found = plan_batches(config, options.ranks, workers, options.epochs, options.like_librispeech)
     if options.json:
         sys.stdout.write(json.dumps(found.as_json(), indent=1) + "\n")
     else:

@@ -55,21 +55,24 @@ def read_manifest(config: Config, loss: Loss) -> Manifest:
     Raises:
         ToolkitError: nothing is prepared, or the tasks cannot be read.
     """
-    notes = []
-    try:
-        tokenizer: ChatTokenizer | None = chat_tokenizer(config)
-    except (ToolkitError, OSError):
-        tokenizer = None
-        notes.append(
-            f"no tokenizer of {config.decoder['model']} here: 4 characters are reckoned a token, and batches "
-            "of a training differ by it"
-        )
+    tokenizer, notes = tokenizer_of(config)
     examples, note = _answered(config, loss)
     unknown = 0
     if examples is None:
-        examples, unknown = _asked(config), config.imitate.max_new_tokens
+        examples, unknown = asked(config, asked_examples(config, "train")), config.imitate.max_new_tokens
         note = f"answers are not there: each is reckoned at {unknown} tokens, the most it can have, and none is dropped"
     return Manifest(examples, tokenizer, unknown, (*notes, *([note] if note else [])))
+
+
+def tokenizer_of(config: Config) -> tuple[ChatTokenizer | None, tuple[str, ...]]:
+    """Return the decoder's tokenizer, or None where it is not on this machine; and what to say about it."""
+    try:
+        return chat_tokenizer(config), ()
+    except (ToolkitError, OSError):
+        return None, (
+            f"no tokenizer of {config.decoder['model']} here: 4 characters are reckoned a token, and batches "
+            "of a training differ by it",
+        )
 
 
 def _answered(config: Config, loss: Loss) -> tuple[list[Example] | None, str]:
@@ -101,9 +104,9 @@ def _likeliest(config: Config, folder: Path) -> list[str]:
     return [store.parent.name for store in sorted(folder.glob("*/store.jsonl"), key=rank, reverse=True)]
 
 
-def _asked(config: Config) -> list[Example]:
-    """Return what the training utterances are asked, with the targets that need no LLM."""
-    examples, tasks = asked_examples(config, "train"), training_tasks(config)
+def asked(config: Config, examples: dict[str, Example]) -> list[Example]:
+    """Return what training utterances are asked, with the targets that need no LLM."""
+    tasks = training_tasks(config)
     made = []
     for request in asked_requests(config, examples, choose(tasks, config.imitate.use)):
         example = request.example(examples)

@@ -7,9 +7,11 @@ from collections.abc import Sequence as Seq
 from toolkit.config import Config
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.budget import Budget
-from toolkit.data.costs import row_costs
+from toolkit.data.costs import Costs, row_costs
+from toolkit.data.drawn_costs import DrawnCosts
 from toolkit.data.tokenization import ChatTokenizer
-from toolkit.interfaces import Loss
+from toolkit.data.views import Shares, Views
+from toolkit.interfaces import INTERLEAVERS, Loss
 from toolkit.models.build import best_device
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.training.waste import TimedLoader
@@ -19,20 +21,39 @@ CPU_PASS = 640
 """positions of a forward pass on a CPU: more at once are no faster, and take the memory of so many more"""
 
 
+def views_of(config: Config) -> Views:
+    """Return what of each example is plain speech, text or mixed.
+
+    Raises:
+        ConfigError: shares that cannot be, or no such interleaver.
+    """
+    given = config.train
+    shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
+    return Views(INTERLEAVERS.build(config.interleaver), shares, config.seed)
+
+
 def costs_of(
-    examples: Seq[Example], model: SpeechLLM, tokenizer: ChatTokenizer | None, loss: Loss, unknown: int = 0
-) -> list[int]:
+    examples: Seq[Example],
+    model: SpeechLLM,
+    tokenizer: ChatTokenizer | None,
+    loss: Loss,
+    views: Views,
+    unknown: int = 0,
+) -> Costs:
     """Return the positions of each example's row; `unknown` is the length of an answer that is not there yet."""
-    answers, opened = "student" in loss.needs, model.decoder.opens_once
-    return row_costs(examples, model.encoder, model.adapter, tokenizer, answers=answers, opened=opened, unknown=unknown)
+    answers, opened, parts = "student" in loss.needs, model.decoder.opens_once, (model.encoder, model.adapter)
+    plain = row_costs(examples, *parts, tokenizer, answers=answers, opened=opened, unknown=unknown)
+    if not answers or views.shares.plain:
+        return lambda epoch, step: plain
+    return DrawnCosts(examples, plain, *parts, tokenizer, views, model.cut)
 
 
-def budget_of(config: Config, costs: Seq[int]) -> Budget | None:
+def budget_of(config: Config) -> Budget | None:
     """Return what steps and forward passes may cost; None where they go by rows."""
     given, forward = config.train, config.train.micro_batch_tokens
     if forward is None:
         forward = 0 if given.micro_batch_size or best_device().type != "cpu" else CPU_PASS
-    return Budget(costs, given.batch_tokens, forward) if given.batch_tokens or forward else None
+    return Budget(given.batch_tokens, forward) if given.batch_tokens or forward else None
 
 
 def size_of(config: Config) -> str:
@@ -52,8 +73,8 @@ def load_steps(
 ) -> TimedLoader:
     """Load the steps of a training from `start`, as the rank `place[0]` of `place[1]` has them."""
     given = config.train
-    costs = costs_of(examples, model, collate.tokenizer, loss)
-    rows, budget = (given.batch_size, given.micro_batch_size), budget_of(config, costs)
+    costs = costs_of(examples, model, collate.tokenizer, loss, collate.views)
+    rows, budget = (given.batch_size, given.micro_batch_size), budget_of(config)
     stream = StepStream(examples, costs, collate, *rows, (start, given.steps), config.seed, *place, budget)
     # Forked, a worker has the open caches; started anew it would have to be sent them.
     context = "fork" if given.workers else None

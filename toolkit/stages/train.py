@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader
 from toolkit.config import Config, save_config
 from toolkit.data.answers import AnswerStore
 from toolkit.data.augmentation import copies_of, copy_of
-from toolkit.data.batches import Collator, Shares
+from toolkit.data.batches import Collator
 from toolkit.data.samples import SampleStore
 from toolkit.data.tasks import Request, Task, choose
 from toolkit.data.teacher import TeacherStore
 from toolkit.data.tokenization import ChatTokenizer
+from toolkit.data.views import Shares, Views
 from toolkit.errors import ConfigError
-from toolkit.interfaces import INTERLEAVERS, LOSSES, Loss, TokenAdapter
+from toolkit.interfaces import LOSSES, Loss, TokenAdapter
 from toolkit.models.build import attach_tokens, build_model
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages.adopt import adopt_weights
@@ -43,7 +44,7 @@ from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
 from toolkit.stages.ranks import Agreement, batches_of_rank, check_ranks
 from toolkit.stages.settings import check_same
-from toolkit.stages.steps import load_steps, size_of
+from toolkit.stages.steps import load_steps, size_of, views_of
 from toolkit.stages.targets import join
 from toolkit.stages.teacher import stored_teacher
 from toolkit.stages.trainer import make_trainer
@@ -75,8 +76,7 @@ def run(config: Config) -> Path:
     if (out / "done").exists():
         say(f"train: {config.exp_dir} is trained; remove {out} to train again")
         return out
-    given = config.train
-    shares = Shares(given.speech_share, given.text_share, given.speech_share_start, given.curriculum_steps)
+    views = views_of(config)
     encoder = encoder_training(config)
     check_training(config)
     check_ranks(config)
@@ -111,7 +111,7 @@ def run(config: Config) -> Path:
     if start:
         say(f"train: goes on at step {start} of {config.train.steps}")
     _announce(model, training, config)
-    collate = _collator(config, llm.tokenizer, model, loss, "train", shares, stored)
+    collate = _collator(config, llm.tokenizer, model, loss, "train", views, stored)
     steps = load_steps(config, training, collate, model, loss, start, (trainer.global_rank, trainer.world_size))
     module = _module(config, model, loss, steps)
     if trainer.is_global_zero and not start:
@@ -185,14 +185,13 @@ def _collator(
     model: SpeechLLM,
     loss: Loss,
     split: str,
-    shares: Shares,
+    views: Views,
     stored: TeacherStore | None = None,
 ) -> Collator:
     speech = speech_of(config, model.encoder, split)
-    interleaver = INTERLEAVERS.build(config.interleaver)
-    audio = isinstance(speech, SampleStore)
-    teacher = "teacher" in loss.needs
-    return Collator(tokenizer, interleaver, speech.__getitem__, shares, teacher, config.seed, audio, stored)
+    return Collator(
+        tokenizer, views, speech.__getitem__, "teacher" in loss.needs, isinstance(speech, SampleStore), stored
+    )
 
 
 class _Development(torch.utils.data.Dataset[Batch]):
@@ -213,14 +212,15 @@ class _Development(torch.utils.data.Dataset[Batch]):
         chosen.sort(key=lambda example: example.duration)
         size = min(VALIDATED, config.train.micro_batch_size or VALIDATED)
         self.batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        views = replace(views_of(config), shares=Shares(speech=1.0))
         stored = stored_teacher(config, llm.tokenizer, answers_folder(config, "dev", llm.key), loss, chosen, "dev")
-        self.collate = _collator(config, llm.tokenizer, model, loss, "dev", Shares(speech=1.0), stored)
+        self.collate = _collator(config, llm.tokenizer, model, loss, "dev", views, stored)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.collate(self.batches[index], 0)
+        return self.collate(self.batches[index], 0, 0)
 
 
 def _module(config: Config, model: SpeechLLM, loss: Loss, steps: TimedLoader) -> ImitationModule:
