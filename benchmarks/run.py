@@ -28,6 +28,7 @@ CASES = {
     "imitate": "benchmarks.cases.imitate",
     "ranks": "benchmarks.cases.ranks",
     "startup": "benchmarks.cases.startup",
+    "compile": "benchmarks.cases.compile",
     "growth": "benchmarks.cases.growth",
     "profile": "benchmarks.profiling",
 }

@@ -58,6 +58,8 @@ class Spec:
     """of the configuration"""
     needed: str = ""
     """for the limit: the file that says what one turn of ours had to compute"""
+    cache: str = ""
+    """for compiling: the folder of what torch has compiled; empty means torch's own"""
 
 
 def config_of(spec: Spec, exp: str | Path = "-") -> Config:

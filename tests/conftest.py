@@ -33,6 +33,18 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def compiler() -> None:
+    """What torch compiles with; without it the test is skipped."""
+    from toolkit.errors import ConfigError
+    from toolkit.stages.machine import check_compiler
+
+    try:
+        check_compiler()
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fourteen noises with transcripts and word times, in the layout of egs/mini."""
     folder = tmp_path_factory.mktemp("corpus")

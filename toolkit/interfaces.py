@@ -168,6 +168,18 @@ class Decoder(nn.Module, ABC):
         """
         return False
 
+    def compile_pieces(self) -> bool:
+        """Run compiled what can be of `outputs`, where a gradient is asked for, from now on; returns whether any can.
+
+        Law: it gives what it gave, to rounding; what needs no gradient gives exactly that. By default none can.
+        """
+        return False
+
+    @property
+    def compile_seconds(self) -> float:
+        """Return how many seconds compiling has taken so far."""
+        return 0.0
+
     @abstractmethod
     def embed(self, token_ids: Tensor) -> Tensor:
         """Look up input embeddings: (n,) -> (n, D)."""

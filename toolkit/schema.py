@@ -172,6 +172,9 @@ class TrainConfig:
     """processes of each rank that make its batches; 0 makes them in training itself"""
     packing: bool = False
     """whether the decoder runs several short rows in the place of a long one; what is learnt is the same"""
+    compile: bool = False
+    """whether norms and MLPs of the decoder run compiled in training; it takes a C++ compiler or, on a GPU, Triton;
+    docs/batches.md says when it pays"""
     learning_rate: float = 1e-3
     encoder: str = "frozen"
     """what is trained of the encoder: `frozen`, nothing, and the encode stage keeps its frames; `lora`, matrices beside

@@ -1,6 +1,7 @@
 """Each side of the benchmarks on tiny models: what must be equal is, whatever the timings."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks import profiling
+from benchmarks.cases.compile import APART, Found
 from benchmarks.cases.generate import asked
 from benchmarks.cases.ranks import apart, curve
 from benchmarks.options import Options
-from benchmarks.sides import equal, limit, ours, peer, usual
+from benchmarks.sides import compiled, equal, limit, ours, peer, usual
 from benchmarks.workload import Spec, Workload, folder
 from toolkit.errors import DataError
 
@@ -153,6 +155,21 @@ def test_curves_that_differ_are_told_apart(tmp_path: Path) -> None:
     assert losses == 0.5
     assert weights == pytest.approx(0.25)
     assert apart(curves[0], curves[0]) == (0.0, 0.0)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_steps_are_the_same_compiled_and_their_times_are_told(tiny_overrides: tuple[str, ...]) -> None:
+    turn = compiled.run(Spec("-", batch=2, steps=3, overrides=tiny_overrides))
+    assert turn.utterances == 6
+    assert 0 <= turn.extra["apart"] < APART
+    assert [len(turn.extra[side]) for side in ("plain", "compiled")] == [3, 3]
+    assert turn.extra["first"] > 0
+    assert turn.extra["wall"] > 0
+
+
+def test_compiling_is_paid_for_by_the_steps_that_are_faster() -> None:
+    assert Found(seconds=30.0, again=5.0, plain=2.5, compiled=2.0, apart=0.0).steps == 60
+    assert Found(seconds=30.0, again=5.0, plain=2.0, compiled=2.0, apart=0.0).steps == math.inf
 
 
 def test_the_profile_tells_kinds_of_work(spec: Spec) -> None:

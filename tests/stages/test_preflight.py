@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch._inductor.config
 from hydra.errors import ConfigCompositionException
 
 from toolkit.config import Config, compose_config
@@ -59,6 +60,15 @@ def config_of(exp: Path, *overrides: str) -> Config:
 def test_an_impossible_combination_is_refused(overrides: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         train.run(config_of(tmp_path / "exp", *overrides.split(" ")))
+    assert not (tmp_path / "exp").exists()
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path) -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(ConfigError, match=r"train\.compile needs a C\+\+ compiler on a CPU, and there is none"),
+    ):
+        train.run(config_of(tmp_path / "exp", "train.compile=true"))
     assert not (tmp_path / "exp").exists()
 
 

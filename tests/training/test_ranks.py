@@ -196,6 +196,7 @@ def test_processes_that_would_not_train_the_same_are_refused(config_of: ConfigOf
         ((3, 3), [], r"train.batch_size=4 does not divide among 3 processes: say train.batch_size=3 or another multi"),
         ((8, 4), [], r"say train.batch_size=8 or another multiple"),
         ((4, 3), [], "start equally many on every machine"),
+        ((2, 2), ["train.strategy=fsdp", "train.compile=true"], r"say train\.compile=false, or train\.strategy=ddp"),
         ((2, 2), ["train.strategy=fsdp", "decoder=lora", "decoder.quantise=nf4"], r"decoder.quantise=nf4\): leave"),
     ],
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.attention import attend_short_rows
+from toolkit.decoders.compiled import CompiledPieces
 from toolkit.decoders.greedy import answer_greedily
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
@@ -55,6 +56,7 @@ class CausalLMDecoder(Decoder):
         self.lm.eval()
         attend_short_rows(self.lm)
         self._packed = PackedLinears(self.lm)
+        self._compiled: CompiledPieces | None = None
         # Who is one LLM with its training and another without, as LoRA is, has no keys that are good for both.
         one = type(self).as_text_llm is Decoder.as_text_llm
         self.kept = KeptPrefixes(keep_prefixes * 10**6 if one else 0)
@@ -73,6 +75,16 @@ class CausalLMDecoder(Decoder):
         """Run several short rows in the place of a long one from now on, to score them."""
         self.packing = can_pack(self.lm.config.get_text_config())
         return self.packing
+
+    def compile_pieces(self) -> bool:
+        """Compile norms and MLPs, when they are first needed."""
+        self._compiled = self._compiled or CompiledPieces(self.lm.base_model)
+        return self._compiled.count > 0
+
+    @property
+    def compile_seconds(self) -> float:
+        """Return how long compiling took so far."""
+        return self._compiled.seconds if self._compiled else 0.0
 
     def outputs(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from toolkit.config import Config
+from toolkit.errors import ConfigError
 from toolkit.models.build import best_device
 from toolkit.stages.progress import say
 
@@ -60,6 +61,28 @@ def note_dtype(config: Config, decoder: Mapping[str, Any], log: Path, phase: str
             file.write(
                 json.dumps({"phase": phase, "step": 0, "seconds": 0.0, "decoder_dtype": decoder["dtype"]}) + "\n"
             )
+
+
+def check_compiler() -> None:
+    """Refuse `train.compile` where torch has nothing to compile with.
+
+    Raises:
+        ConfigError: there is no C++ compiler or, for a GPU, no Triton.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch.utils._triton import has_triton
+
+    if best_device().type == "cuda":
+        if not has_triton():
+            raise ConfigError("train.compile needs Triton on a GPU: `pip install triton`, or say train.compile=false")
+        return
+    try:
+        get_cpp_compiler()
+    except RuntimeError as error:
+        raise ConfigError(
+            "train.compile needs a C++ compiler on a CPU, and there is none: install g++ (`apt-get install g++`), name "
+            "another in CXX, or say train.compile=false"
+        ) from error
 
 
 def share_threads() -> None:

@@ -62,6 +62,11 @@ def check_ranks(config: Config) -> None:
             "train.strategy=fsdp shares the text LLM out among processes, and there is one: start several "
             "(torchrun --nproc-per-node N --no-python toolkit train ...), or say train.strategy=auto"
         )
+    if config.train.compile:
+        raise ConfigError(
+            "train.strategy=fsdp gathers layers as they run, which train.compile was not made for: say "
+            "train.compile=false, or train.strategy=ddp"
+        )
     if quantised := config.decoder.get("quantise"):
         raise ConfigError(
             f"train.strategy=fsdp cannot share out weights that are quantised (decoder.quantise={quantised}): leave "

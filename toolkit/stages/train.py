@@ -38,7 +38,7 @@ from toolkit.stages.imitate import (
     text_llm,
     training_tasks,
 )
-from toolkit.stages.machine import decoder_for, note_dtype
+from toolkit.stages.machine import check_compiler, decoder_for, note_dtype
 from toolkit.stages.paths import CONFIG, answers_folder, checkpoint_folder, cuts_path, with_absolute_files
 from toolkit.stages.preflight import check_training
 from toolkit.stages.progress import say
@@ -80,11 +80,17 @@ def run(config: Config) -> Path:
     encoder = encoder_training(config)
     check_training(config)
     check_ranks(config)
+    if config.train.compile:
+        check_compiler()
     out.mkdir(parents=True, exist_ok=True)
     decoder = decoder_for(config, out)
     model = build_model(config.encoder, config.adapter, decoder, config.cut, config.seed, encoder)
     if config.train.packing and not model.decoder.pack():
         raise ConfigError(f"train.packing: the attention of {config.decoder['model']} cannot: say train.packing=false")
+    if config.train.compile and not model.decoder.compile_pieces():
+        raise ConfigError(
+            f"train.compile: {config.decoder['model']} has no norm or MLP to compile: say train.compile=false"
+        )
     origin = identity(model)
     loss = LOSSES.build(config.loss)
     if config.train.anchor and "student" in loss.needs:
@@ -124,6 +130,9 @@ def run(config: Config) -> Path:
         raise KeyboardInterrupt from exit
     if trainer.is_global_zero:
         say(f"train: {module.waste.summary()}")
+        if seconds := model.decoder.compile_seconds:
+            say(f"train: compiling took {seconds:.0f} s")
+            module.write_log({"compile_seconds": round(seconds, 2)})
         save_checkpoint(model, out, {**origin, "steps": str(trainer.global_step)})
         (out / "done").write_text(f"{trainer.global_step} steps, {module.elapsed:.0f} s\n")
         resume.unlink(missing_ok=True)
