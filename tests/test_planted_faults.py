@@ -217,6 +217,17 @@ class RightPadded(Faulty):
         return super()._begin(padded, (), ())
 
 
+class Forgotten(Faulty):
+    """Never begins the rows that wait."""
+
+    def generate(
+        self, sequences: Seq[Tensor], options: GenerationOptions, prefixes: Any = (), audio: Seq[Tensor] = ()
+    ) -> list[list[int]]:
+        most = options.rows if self.fault and options.rows else len(sequences)
+        answers = super().generate(sequences[:most], options, prefixes[:most], audio[:most])
+        return [*answers, *([] for _ in sequences[most:])]
+
+
 class Restarted(Faulty):
     """Says every new token at position 0."""
 
@@ -306,6 +317,7 @@ FAULTS: dict[str, tuple[str, type, str]] = {
     "missing_positions": ("decoder", MissingPositions, SHARED),
     "unmasked_decoder_keys": ("decoder", UnmaskedDecoderKeys, SHARED),
     "right_padded": ("decoder", RightPadded, ROWS),
+    "forgotten": ("decoder", Forgotten, "generation: rows that wait for others to end say the same"),
     "restarted": ("decoder", Restarted, "training scores highest what generation says"),
     "ungraded": ("decoder", Ungraded, "a gradient reaches the speech through the frozen model"),
     "shared_speech": ("decoder", SharedSpeech, "shared prefixes lose no gradient"),

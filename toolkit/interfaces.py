@@ -226,6 +226,7 @@ class Decoder(nn.Module, ABC):
         """Continue each row of embeddings (n_i, D) greedily; return new tokens, end token excluded.
 
         A row that ends by itself is shorter than `max_new_tokens`; one that was cut has exactly as many.
+        Where `options.rows` is given, no more rows than that are run at once, for memory; what each says is the same.
         """
 
 

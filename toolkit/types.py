@@ -253,4 +253,4 @@ class GenerationOptions:
     max_new_tokens: int = 32
     eos_token_ids: tuple[int, ...] = ()
     rows: int = 0
-    """how many rows are continued at once, where a decoder lets the others wait until some have ended; 0: all"""
+    """how many rows are run at once, while the others wait until some have ended; 0: all"""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.cache_utils import DynamicCache
 
 from toolkit.decoders import causal_lm, greedy
@@ -106,6 +107,21 @@ def test_places_of_ended_rows_are_filled_before_the_others_end(
     # A batch is as long as its longest answer; refilled, the steps are about the tokens divided by the rows.
     assert refilled < 0.8 * batches
     assert refilled <= sum(len(answer) + 1 for answer in answers) / 8 + LENGTH
+
+
+@pytest.mark.parametrize("stop", range(4))
+def test_a_row_that_has_ended_is_not_run_past_the_last_position(stop: int, tmp_path: Path) -> None:
+    """Where positions are a table: while others end and are followed by new ones, it may stay for long."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=4, n_positions=24, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1,
+        initializer_range=0.5,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    decoder = CausalLMDecoder(model=str(tmp_path))
+    rows = [decoder.embed(torch.randint(4, (12,))) for _ in range(200)]
+    together = decoder.generate(rows, GenerationOptions(12, (stop,), rows=32))
+    assert together == [decoder.generate([row], GenerationOptions(12, (stop,)))[0] for row in rows]
 
 
 @pytest.mark.parametrize("most", [1, 7, 30, 1000])

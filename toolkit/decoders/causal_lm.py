@@ -128,7 +128,9 @@ class CausalLMDecoder(Decoder):
     def _begin(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> Begun:
         """Run whole rows to continue them: what several open with once, then the rest."""
         different = list(dict.fromkeys(prefixes))
-        kept = self.kept.open(self.lm, different, self._prefilled)
+        # What one row alone opens with, such as what was said before, may never come again.
+        again = len(different) < len(sequences) or self.kept.holds(different)
+        kept = self.kept.open(self.lm, different, self._prefilled) if again else None
         shared = common(prefixes) if len(sequences) > 1 else 0
         if not kept and not shared:
             values, mask, positions = pad(sequences, left=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ def answer_greedily(
     count: int,
     options: GenerationOptions,
     begin: Callable[[Seq[int]], Begun],
-    go_on: Callable[[Begun, Tensor], Any],
+    go_on: Callable[[Begun, Tensor], None],
     score: Callable[[Tensor], Tensor],
 ) -> list[list[int]]:
     """Return the new tokens of each row, without that which ends it.
@@ -54,7 +53,9 @@ def answer_greedily(
             free = [place for place, row in enumerate(running.rows) if row in ended]
             if len(free) == len(running.rows):
                 break
-            # Rows begin, and others are copied, several at a time: a few that have ended are run on meanwhile.
+            # Rows begin, and others are copied, several at a time: a few that have ended are run on meanwhile, at a
+            # position that any model has; nobody looks at what they give.
+            running.position[free] = 0
             new = None
             if len(free) > len(running.rows) // LINGERING:
                 if waiting and is_roomy(running.cache):

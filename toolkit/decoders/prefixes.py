@@ -44,6 +44,10 @@ class KeptPrefixes:
         """Return how many bytes are held."""
         return sum(map(_nbytes, self._held.values()))
 
+    def holds(self, prefixes: Seq[Prefix]) -> bool:
+        """Tell whether all of these are kept."""
+        return all(prefix in self._held for prefix in prefixes)
+
     def open(
         self, model: nn.Module, prefixes: Seq[Prefix], run: Callable[[Seq[Prefix]], Any]
     ) -> tuple[DynamicCache, Tensor] | None:

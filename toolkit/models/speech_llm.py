@@ -195,6 +195,7 @@ class SpeechLLM(nn.Module):
         """Answer each row of the batch greedily."""
         return self.answer(self.rows(self.speech(batch), batch.sequences, batch.recordings), options)
 
+    @torch.no_grad()
     def answer(self, rows: Seq[Spliced], options: GenerationOptions) -> list[list[int]]:
         """Answer rows greedily."""
         return self.decoder.generate(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toolkit.config import Config
 from toolkit.decoders.causal_lm import DTYPES, FEWER, MANY, CausalLMDecoder
+from toolkit.decoders.row_cache import ROOM
 from toolkit.interfaces import Decoder, Loss, TokenAdapter
 from toolkit.models.speech_llm import SpeechLLM
 from toolkit.plan.held import held_by_adapter
@@ -91,8 +92,10 @@ def answering_memory(decoder: Decoder, config: Config, weights: int, length: int
     size = DTYPES[config.decoder.get("dtype", "fp32")].itemsize
     items = [Item("weights", weights, "in decoder.dtype")]
     if isinstance(decoder, CausalLMDecoder):
-        kept = rows * length * _keys_and_values(decoder) * size
-        items.append(Item("keys and values", kept, "rows x tokens x layers x 2 x heads of keys x their width"))
+        # A row that has just begun stands in the cache of one that is about to end.
+        held = length + config.imitate.max_new_tokens + ROOM
+        kept = rows * held * _keys_and_values(decoder) * size
+        items.append(Item("keys and values", kept, "rows x steps x layers x 2 x heads of keys x their width"))
     scores = rows * decoder.vocabulary_size * (size + FLOAT)
     return (*items, Item("logits", scores, "rows x vocabulary"))
 

@@ -54,7 +54,7 @@ def ask(
         DataError: a recording cannot be used, or is longer than the encoder takes, and nothing is to be left out.
     """
     model, llm = trained_in(exp_dir)
-    llm = replace(llm, max_new_tokens=store.max_new_tokens)
+    llm = replace(llm, max_new_tokens=store.max_new_tokens, rows=0)
     left: dict[str, str] = {}
     wanted = (item for item in items if item.id in prompts)
     with bar(title, len(prompts)) as progress, TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -122,6 +122,9 @@ def _check_generation(name: str, decoder: Decoder, rows: Rows) -> None:
     law(tokens == alone, name, "generation: a batch is its rows")
     prefixed = decoder.generate(rows.embeddings, OPTIONS, rows.prefixes, rows.audio)
     law(prefixed == tokens, name, "generation: shared prefixes change nothing")
+    for prefixes in ((), rows.prefixes):
+        waiting = decoder.generate(rows.embeddings, replace(OPTIONS, rows=2), prefixes, rows.audio)
+        law(waiting == tokens, name, "generation: rows that wait for others to end say the same")
     for row, audio, answer in zip(rows.embeddings, rows.audio, tokens, strict=True):
         ended = len(answer) < OPTIONS.max_new_tokens
         said = torch.tensor([*answer, OPTIONS.eos_token_ids[0]] if ended else answer)

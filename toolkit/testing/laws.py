@@ -69,6 +69,7 @@ LAWS: dict[str, dict[str, str]] = {
         "shared prefixes lose no gradient": "speech that is run once with the prompt",
         "generation: a batch is its rows": "missing positions, unmasked keys, padding on the right",
         "generation: shared prefixes change nothing": "a cache that goes on at the wrong position",
+        "generation: rows that wait for others to end say the same": "a row that never begins, or sees another's keys",
         "training scores highest what generation says": "positions that training counts otherwise than generation",
         "as_text_llm is the text LLM whatever was trained": "a teacher that learns with its student",
         STATE: "weights that a checkpoint does not hold",
