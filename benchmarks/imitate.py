@@ -36,7 +36,8 @@ from toolkit.config import compose_config
 from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.tasks import choose, load_tasks, training_requests
 from toolkit.data.tokenization import chat, written
-from toolkit.stages.imitate import AHEAD, TextLLM, spread, text_llm
+from toolkit.stages.fill import batches_ahead
+from toolkit.stages.imitate import TextLLM, spread, text_llm
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "asset:smollm2-135m-instruct"
@@ -84,7 +85,7 @@ def imitate(llm: TextLLM, questions: Seq[Question], batch_size: int) -> Answers:
     """Answer them as the stage does, into a store of answers."""
     with tempfile.TemporaryDirectory() as folder:
         store = AnswerStore(Path(folder), llm.max_new_tokens)
-        for _ in store.fill(questions, llm.answer, AHEAD * batch_size):
+        for _ in store.fill(questions, llm.answer, batch_size * batches_ahead(len(questions), batch_size, 1)):
             pass
         found = {question: store.get(question) for question in questions}
     return {question: answer.text for question, answer in found.items() if isinstance(answer, Answer)}

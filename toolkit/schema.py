@@ -140,7 +140,7 @@ class ServerConfig:
 
     url: str = "http://localhost:8000/v1"
     concurrency: int = 16
-    """requests under way at once; four `imitate.batch_size` answers are kept at a time, better several times that"""
+    """requests under way at once; up to four batches of answers are kept at a time (`imitate.batch_size`)"""
     timeout: float = 300.0
     """seconds without a byte after which a request is given up"""
     retries: int = 5

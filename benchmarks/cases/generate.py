@@ -25,6 +25,7 @@ from toolkit.models.speech_llm import SpeechLLM
 from toolkit.stages import imitate
 from toolkit.stages.decode import spoken_batch, spoken_plans, spoken_rows, trained_model
 from toolkit.stages.encode import fill_cache, sample_store
+from toolkit.stages.fill import batches_ahead
 from toolkit.stages.imitate import TextLLM
 from toolkit.stages.paths import CONFIG
 
@@ -48,8 +49,8 @@ class Asked:
         """Answer as the decode stage does."""
         self.said = {}
         with tempfile.TemporaryDirectory() as folder:
-            store = AnswerStore(Path(folder), self.llm.max_new_tokens)
-            for _ in store.fill(self.questions, self._answer, imitate.AHEAD * self.llm.rows):
+            store, rows = AnswerStore(Path(folder), self.llm.max_new_tokens), self.llm.rows
+            for _ in store.fill(self.questions, self._answer, rows * batches_ahead(len(self.questions), rows, 1)):
                 pass
         return self.said
 

@@ -25,7 +25,8 @@ from toolkit.models.splice import splice
 from toolkit.scoring.behaviour import Gap, Known
 from toolkit.stages.decode import Asked, recognised_questions, spoken_batch, spoken_plans, spoken_questions
 from toolkit.stages.encode import speech_of
-from toolkit.stages.imitate import TextLLM, fill, spread, transcripts
+from toolkit.stages.fill import fill
+from toolkit.stages.imitate import TextLLM, spread, transcripts
 from toolkit.stages.progress import bar
 from toolkit.types import Example, Outputs, Plan, Sequence, TextSegment
 

@@ -25,7 +25,8 @@ from toolkit.scoring.scorecard import FILE, write_text
 from toolkit.scoring.terminal import draw
 from toolkit.stages.behaviour import Knowledge, behaviour_gaps
 from toolkit.stages.decode import Asked, answer_all, checked, hearing_model, mark_of, text_answers
-from toolkit.stages.imitate import fill, split_examples, spread, text_llm, transcripts
+from toolkit.stages.fill import fill
+from toolkit.stages.imitate import split_examples, spread, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, benchmark_folder, checkpoint_folder
 from toolkit.stages.progress import CONSOLE, say
 from toolkit.stages.score import about_experiment, check_scoring, find_answers

@@ -29,8 +29,9 @@ from toolkit.models.speech_llm import SpeechLLM
 from toolkit.models.splice import Spliced
 from toolkit.stages.encode import audio_and_frames, encoder_training, speech_of, verify_speech
 from toolkit.stages.engines import Engine, check_engine
+from toolkit.stages.fill import fill
 from toolkit.stages.hypotheses import Row, other_of, write_rows
-from toolkit.stages.imitate import TextLLM, answering, asked_examples, fill, text_llm, transcripts
+from toolkit.stages.imitate import TextLLM, answering, asked_examples, text_llm, transcripts
 from toolkit.stages.paths import answers_folder, as_trained, checkpoint_folder, cuts_path, hypotheses_path
 from toolkit.stages.progress import say
 from toolkit.stages.recognise import language_code, recognise

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 
 from toolkit.config import Config
-from toolkit.data.answers import Answer, AnswerStore, Generate, Question
+from toolkit.data.answers import Answer, AnswerStore, Question
 from toolkit.data.cuts import example_of, read_cuts
 from toolkit.data.fingerprint import fingerprint
-from toolkit.data.journals import WHOLE, Part
+from toolkit.data.journals import Part
 from toolkit.data.labels import known_target
 from toolkit.data.neighbours import with_neighbours
 from toolkit.data.tasks import Request, Task, choose, evaluation_requests, load_tasks, training_requests
@@ -31,18 +31,17 @@ from toolkit.models.build import best_device, build_decoder
 from toolkit.models.splice import splice
 from toolkit.stages.card import Subject, write_card
 from toolkit.stages.engines import Engine, check_engine, served_llm
+from toolkit.stages.fill import fill
 from toolkit.stages.filters import check_filters
 from toolkit.stages.hypotheses import other_of
 from toolkit.stages.paths import SPLITS, answers_folder, cuts_path
 from toolkit.stages.processes import helpers
-from toolkit.stages.progress import bar, say
+from toolkit.stages.progress import say
 from toolkit.stages.targets import join
 from toolkit.stages.teacher import keep_teacher
 from toolkit.types import Example, GenerationOptions, Sequence, TextSegment, TopK
 
 T = TypeVar("T")
-AHEAD = 4
-"""batches of questions that are asked together, so that those that wait take the places of those that have ended"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def answer_splits(config: Config) -> tuple[dict[str, int], Subject | None]:
         if split == "train":
             asked[split] = asked_requests(config, examples, trained)
             questions = training_questions(asked[split], examples, training)
-            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part)
+            fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part, config.imitate.jobs)
             counts[split] = len(questions)
         else:
             asked[split] = evaluation_requests(list(examples), tasks)
@@ -160,7 +159,8 @@ def answer_splits(config: Config) -> tuple[dict[str, int], Subject | None]:
         if split == "dev" and config.imitate.train_tasks:  # what a training is watched by
             questions = training_questions(development_requests(config, examples, training), examples, training)
             if store.missing(questions):
-                fill(store, questions, llm.answer, config.imitate.batch_size, "answer dev as trained", part)
+                settings = config.imitate
+                fill(store, questions, llm.answer, settings.batch_size, "answer dev as trained", part, settings.jobs)
     if not counts:
         raise DataError(f"nothing to answer in {config.data_dir}: run the prepare stage first")
     if not part.whole:
@@ -255,31 +255,6 @@ def transcripts(examples: dict[str, Example], heard: dict[str, str] | None = Non
     return {name: examples[name if heard is None else heard[name]].transcript for name in examples}
 
 
-def fill(
-    store: AnswerStore, questions: Seq[Question], generate: Generate, batch_size: int, title: str, part: Part = WHOLE
-) -> None:
-    """Answer what is missing of a part, with a bar; say so when nothing is.
-
-    Args:
-        store: where the answers are kept.
-        questions: what is asked, of which some may be answered.
-        generate: answers several batches.
-        batch_size: questions that are answered at once.
-        title: of the bar.
-        part: of all the work.
-    """
-    chunk = AHEAD * batch_size
-    missing = len(store.missing(questions, chunk, part))
-    if not missing:
-        if part.whole:
-            store.settle(questions)  # parts that were answered elsewhere
-        say(f"{title}: done ({len(questions)} answers in {store.path})")
-        return
-    with bar(title, missing) as progress:
-        for count in store.fill(questions, generate, chunk, part):
-            progress.advance(count)
-
-
 def _answer_test(
     config: Config,
     llm: Engine,
@@ -295,5 +270,5 @@ def _answer_test(
     if other:
         wrong = transcripts(examples, other)
         questions += [Question.of(r, wrong) for r in requests]
-    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part)
+    fill(store, questions, llm.answer, config.imitate.batch_size, f"answer {split}", part, config.imitate.jobs)
     return len(questions)
