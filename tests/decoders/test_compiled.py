@@ -163,5 +163,5 @@ def test_a_decoder_that_cannot_is_said(config_of: ConfigOf, tmp_path: Path, monk
     monkeypatch.setitem(DECODERS._classes, "bare", BareDecoder)
     config = config_of(tmp_path / "exp", "train.compile=true")
     config = replace(config, decoder={**config.decoder, "name": "bare"})
-    with pytest.raises(ConfigError, match=r"train\.compile: .*llm has no norm or MLP to compile: say train"):
+    with pytest.raises(ConfigError, match=r"train\.compile: decoder=bare compiles nothing of .*llm: say train"):
         train.run(config)

@@ -89,7 +89,8 @@ def run(config: Config) -> Path:
         raise ConfigError(f"train.packing: the attention of {config.decoder['model']} cannot: say train.packing=false")
     if config.train.compile and not model.decoder.compile_pieces():
         raise ConfigError(
-            f"train.compile: {config.decoder['model']} has no norm or MLP to compile: say train.compile=false"
+            f"train.compile: decoder={config.decoder['name']} compiles nothing of {config.decoder['model']}: say "
+            "train.compile=false"
         )
     origin = identity(model)
     loss = LOSSES.build(config.loss)
@@ -155,14 +156,18 @@ def training_examples(config: Config, llm: Engine, loss: Loss) -> list[Example]:
         DataError: a request has no answer yet.
     """
     if "student" not in loss.needs:
-        originals = list(split_examples(config, "train").values())
-        copies, longest = config.encode.copies, config.prepare.max_duration
-        return originals + [copy_of(e, n) for e in originals for n in copies_of(e.duration, copies, longest)]
+        return with_copies(config, list(split_examples(config, "train").values()))
     examples = asked_examples(config, "train")
     tasks = training_tasks(config)
     trained = choose(tasks, config.imitate.use)
     requests = asked_requests(config, examples, trained)
     return answered(config, llm, requests, examples, tasks, "train")
+
+
+def with_copies(config: Config, originals: list[Example]) -> list[Example]:
+    """Add the distorted copies that `encode.copies` asks for."""
+    copies, longest = config.encode.copies, config.prepare.max_duration
+    return originals + [copy_of(e, n) for e in originals for n in copies_of(e.duration, copies, longest)]
 
 
 def answered(
