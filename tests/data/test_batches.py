@@ -36,7 +36,8 @@ def collator(tokenizer: ChatTokenizer, shares: Shares) -> Collator:
 
 
 def plans(collate: Collator, step: int) -> list[Plan]:
-    return [collate.views.plans(example, seeded(1, step, example.id), step)[0] for example in EXAMPLES]
+    """Of as many epochs as steps."""
+    return [collate.views(example, step, step)[0] for example in EXAMPLES]
 
 
 def view(plan: Plan) -> str:
@@ -47,7 +48,7 @@ def test_without_text_alone_the_plans_are_those_of_one_draw_and_the_interleaver(
     collate = collator(tokenizer, Shares(speech=0.4))
     for step in range(5):
         for example, plan in zip(EXAMPLES, plans(collate, step), strict=True):
-            rng = seeded(1, step, example.id)
+            rng = seeded(1, step, example.id, example.prompt)
             speech = rng.random() < 0.4
             whole = (SpeechSegment(0.0, example.duration),)
             assert plan == (whole if speech else collate.views.interleaver.plan(example, rng))

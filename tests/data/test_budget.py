@@ -3,6 +3,7 @@
 import random
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from toolkit.adapters.ctc import CTCAdapter
 from toolkit.adapters.stack import StackAdapter
 from toolkit.data.budget import POOL, Budget, CostOrder, evened, filled, padded_cost, shared
-from toolkit.data.costs import row_costs
+from toolkit.data.costs import heard_of, row_costs
 from toolkit.data.order import StepOrder, epoch_batches, turns
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.encoders.whisper import WhisperEncoder
 from toolkit.errors import DataError
+from toolkit.interfaces import Adapter, Encoder
 from toolkit.plan.librispeech_like import durations
 from toolkit.types import Example, SpeechSegment, TokenPiece, Turn
 
@@ -119,6 +121,13 @@ def test_little_of_batches_like_librispeech_is_padding(rate: float, rows: int, w
     assert len(costs) < POOL * rows or not first & second
 
 
+def costs_of(
+    examples: list[Example], encoder: Encoder, adapter: Adapter, tokenizer: ChatTokenizer | None, **about: Any
+) -> list[int]:
+    heard = heard_of(examples, encoder, adapter, tokenizer, answers=True)
+    return row_costs(examples, heard, tokenizer, **about)
+
+
 def test_a_row_costs_what_it_is_long(tiny_llm: Path, tiny_whisper: Path) -> None:
     tokenizer = ChatTokenizer(str(tiny_llm), "Be brief.")
     encoder = WhisperEncoder(model=str(tiny_whisper), window="true_length")
@@ -138,31 +147,31 @@ def test_a_row_costs_what_it_is_long(tiny_llm: Path, tiny_whisper: Path) -> None
         lengths: list[int] = stack.output_lengths(encoder.output_lengths(samples)).tolist()
         return lengths
 
-    found = row_costs(examples, encoder, stack, tokenizer, answers=True)
+    found = costs_of(examples, encoder, stack, tokenizer)
     assert found == pytest.approx([length(example, heard(example)) for example in examples], abs=4)
     # What stands before the speech is run once for all rows that open so.
     rows = [tokenizer.sequence(e, *((SpeechSegment(0, u.duration),) for u in e.utterances)) for e in examples]
     openings = [len(row[0].token_ids) if isinstance(row[0], TokenPiece) else 0 for row in rows]
-    rest = row_costs(examples, encoder, stack, tokenizer, answers=True, opened=True)
+    rest = costs_of(examples, encoder, stack, tokenizer, opened=True)
     assert [whole - own for whole, own in zip(found, rest, strict=True)] == pytest.approx(openings, abs=2)
     # Tokens come of what is said, and of no more frames than there are.
     ctc = CTCAdapter(encoder.output_dim, 8, hidden_dim=8, heads=2)
     said = [[len(tokenizer.transcript(u.transcript)) for u in example.utterances] for example in examples]
-    found = row_costs(examples, encoder, ctc, tokenizer, answers=True)
+    found = costs_of(examples, encoder, ctc, tokenizer)
     assert found == pytest.approx([length(e, s) for e, s in zip(examples, said, strict=True)], abs=6)
     # Without a decoder speech is all; without a tokenizer four characters are a token.
-    assert row_costs(examples, encoder, stack, None, answers=False) == [sum(heard(e)) for e in examples]
-    assert row_costs(examples[:1], encoder, stack, None, answers=True) == [sum(heard(examples[0])) + 30 + 2 + 6 + 1]
-    assert row_costs([Example("d", 1.0, "So")], encoder, stack, None, answers=True, unknown=24)[0] > 24 + 30
+    assert heard_of(examples, encoder, stack, None, answers=False) == [heard(e) for e in examples]
+    assert costs_of(examples[:1], encoder, stack, None) == [sum(heard(examples[0])) + 30 + 2 + 6 + 1]
+    assert costs_of([Example("d", 1.0, "So")], encoder, stack, None, unknown=24)[0] > 24 + 30
     turned = Example("e", 1.0, "So", history=(Turn("What is that?", "A cat."),))
-    assert row_costs([turned], encoder, stack, tokenizer, answers=True) > row_costs(
-        [Example("e", 1.0, "So")], encoder, stack, tokenizer, answers=True
+    assert costs_of([turned], encoder, stack, tokenizer) > costs_of(
+        [Example("e", 1.0, "So")], encoder, stack, tokenizer
     )
     # Earlier turns open a row whether speech comes in them or after them.
     late = Example("e", 1.0, "So", prompt="And {speech}?", history=(Turn("What is that?", "A cat."),))
     early = Example("e", 1.0, "So", prompt="And?", history=(Turn("What is {speech}?", "A cat."),))
     bare = Example("e", 1.0, "So", prompt="{speech}?")
-    costs = {e: row_costs([e], encoder, stack, tokenizer, answers=True, opened=True)[0] for e in (late, early, bare)}
+    costs = {e: costs_of([e], encoder, stack, tokenizer, opened=True)[0] for e in (late, early, bare)}
     assert costs[late] == pytest.approx(costs[bare], abs=2)
     assert costs[early] > costs[late] + tokenizer.around()[0]
-    assert row_costs([], encoder, stack, tokenizer, answers=True, opened=True) == []
+    assert costs_of([], encoder, stack, tokenizer, opened=True) == []

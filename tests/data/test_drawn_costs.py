@@ -1,6 +1,7 @@
 """What is drawn of a row is known before batches are made: its cost is what it is long, and order and draws agree."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from toolkit.config import load_parts
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.budget import Budget
-from toolkit.data.costs import row_costs
+from toolkit.data.costs import heard_of, row_costs
 from toolkit.data.drawn_costs import DrawnCosts
 from toolkit.data.order import StepOrder
 from toolkit.data.tokenization import ChatTokenizer
@@ -44,8 +45,9 @@ def model_of(adapter: str, cut: str, tiny_llm: Path, tiny_whisper: Path) -> Spee
 
 def costs_of(model: SpeechLLM, tokenizer: ChatTokenizer | None, views: Views) -> DrawnCosts:
     parts = model.encoder, model.adapter, tokenizer
-    plain = row_costs(EXAMPLES, *parts, answers=True, opened=True)
-    return DrawnCosts(EXAMPLES, plain, *parts, views, model.cut)
+    heard = heard_of(EXAMPLES, *parts, answers=True)
+    plain = row_costs(EXAMPLES, heard, tokenizer, opened=True)
+    return DrawnCosts(EXAMPLES, plain, heard, *parts, views, model.cut)
 
 
 @pytest.mark.parametrize("name", ["words", "spans", "alternating", "text"])
@@ -102,17 +104,30 @@ def test_draws_are_of_the_seed_the_epoch_and_the_example_alone() -> None:
     assert first != [replace(views, seed=2)(example, 0, 0) for example in EXAMPLES]
 
 
-def test_a_curriculum_is_reckoned_as_an_epoch_begins(
-    tokenizer: ChatTokenizer, tiny_llm: Path, tiny_whisper: Path
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.0, 1.0), (0.3, 0.6)])
+def test_under_a_curriculum_no_row_costs_more_than_is_reckoned(
+    start: float, end: float, tokenizer: ChatTokenizer, tiny_llm: Path, tiny_whisper: Path
 ) -> None:
     model = model_of("stack", "frames", tiny_llm, tiny_whisper)
-    views = Views(INTERLEAVERS.build({"name": "words"}), Shares(0.0, start=1.0, steps=20), seed=1)
-    costs = costs_of(model, tokenizer, views)
-    order = StepOrder(len(EXAMPLES), costs, 8, 0, 1, Budget(400))
-    assert order.costs(0) == costs.plain
-    first = order.steps_of(1).start
-    assert 0 < first < 20
-    assert order.costs(1) == costs(1, first) != costs(1, 20)
+    shares = Shares(end, start=start, steps=12)
+    views = Views(INTERLEAVERS.build({"name": "words"}), shares, seed=1)
+    costs, asked = costs_of(model, tokenizer, views), set[tuple[int, int]]()
+
+    def reckoned(epoch: int, step: int) -> Seq[int]:
+        asked.add((epoch, step))
+        return costs(epoch, step)
+
+    order = StepOrder(len(EXAMPLES), reckoned, 8, 0, 1, Budget(400))
+    epochs = [order.steps_of(epoch) for epoch in range(3)]
+    assert epochs[1].start < shares.steps < epochs[2].start
+    for epoch, steps in enumerate(epochs):
+        for step in steps:
+            order(step)
+            fixed = replace(views, shares=Shares(shares.speech_at(step)))
+            real = costs_of(model, tokenizer, fixed)(epoch, step)
+            assert all(one <= most for one, most in zip(real, order.costs(epoch), strict=True))
+    assert list(costs(2, epochs[2].start)) == real  # when it has ended, no more than that either
+    assert asked == {(epoch, steps.start) for epoch, steps in enumerate(epochs)}
 
 
 @pytest.mark.parametrize("budget", [None, Budget(500), Budget(0, 200), Budget(500, 200)])

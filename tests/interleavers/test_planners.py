@@ -296,13 +296,11 @@ def test_every_interleaver_has_its_share_by_curriculum(name: str) -> None:
     interleaver = INTERLEAVERS.build({"name": name})
     shares = Shares(0.0, 0.25, start=0.75, steps=10)
     draw = Views(interleaver, shares, seed=1)
-    views: dict[int, list[Plan]] = {
-        step: [draw.plans(example, seeded(i, step), step)[0] for i in range(400)] for step in (0, 5, 10)
-    }
+    views: dict[int, list[Plan]] = {step: [draw(example, i, step)[0] for i in range(400)] for step in (0, 5, 10)}
     speech, text = WholeInterleaver().plan(example, random.Random(0)), TextInterleaver().plan(example, random.Random(0))
     assert {plan for plan in views[0]} <= {speech, text}
     for step, expected in ((0, 0.75), (5, 0.375), (10, 0.0)):
-        rngs = [seeded(i, step) for i in range(400)]
+        rngs = [seeded(1, i, "u", example.prompt) for i in range(400)]
         draws = [rng.random() for rng in rngs]
         plain = [plan for plan, draw in zip(views[step], draws, strict=True) if draw < expected]
         assert plain == [speech] * len(plain)

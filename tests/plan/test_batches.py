@@ -247,8 +247,9 @@ def test_little_of_an_interleaved_epoch_like_librispeech_is_padding(
 def test_reckoned_as_plain_speech_mixed_rows_would_be_padded(tiny_llm: Path, tiny_whisper: Path) -> None:
     words = f"recipes=inserter whisper.model={tiny_whisper} decoder.model={tiny_llm}".split()
     config = compose_config([*words, *LIKE_LIBRISPEECH])
-    manifest, model, views = librispeech_like(config, 2000), model_without_weights(config), views_of(config)
-    costs = costs_of(manifest.examples, model, manifest.tokenizer, LOSSES.build(config.loss), views)
+    loss, model, views = LOSSES.build(config.loss), model_without_weights(config), views_of(config)
+    manifest = librispeech_like(config, loss, 2000)
+    costs = costs_of(manifest.examples, model, manifest.tokenizer, loss, views)
     assert isinstance(costs, DrawnCosts)
 
     def padding(chosen_by: Costs) -> float:
@@ -262,7 +263,8 @@ def test_reckoned_as_plain_speech_mixed_rows_would_be_padded(tiny_llm: Path, tin
 
 def test_made_up_utterances_are_like_librispeech(tiny_llm: Path) -> None:
     config = compose_config(["recipes=mtbi", *LIKE_LIBRISPEECH, f"decoder.model={tiny_llm}"])
-    manifest = librispeech_like(config, 2000)
+    loss = LOSSES.build(config.loss)
+    manifest = librispeech_like(config, loss, 2000)
     said = {example.id: example for example in manifest.examples}
     seconds = [example.duration for example in said.values()]
     assert len(said) == 2000 == len(manifest.examples) / config.imitate.tasks_per_cut
@@ -274,6 +276,14 @@ def test_made_up_utterances_are_like_librispeech(tiny_llm: Path) -> None:
         assert example.words[-1].end == pytest.approx(example.duration)
         assert " ".join(word.text for word in example.words) == example.transcript
     assert all(example.response and "{speech}" in example.prompt for example in manifest.examples)
-    assert manifest.examples == librispeech_like(config, 2000).examples
-    with pytest.raises(ConfigError, match="1 or more, not -1"):
-        librispeech_like(config, -1)
+    assert manifest.examples == librispeech_like(config, loss, 2000).examples
+    with pytest.raises(ConfigError, match="1 or more, not 0"):
+        librispeech_like(config, loss, 0)
+
+
+def test_without_a_decoder_made_up_utterances_are_heard_once_and_as_copies(tiny_llm: Path) -> None:
+    words = f"recipes=mtbi loss=ctc adapter=ctc encode.copies=1 decoder.model={tiny_llm}".split()
+    config = compose_config([*words, *LIKE_LIBRISPEECH])
+    examples = librispeech_like(config, LOSSES.build(config.loss), 50).examples
+    assert len({example.id for example in examples}) == len(examples) > 50
+    assert not any(example.response for example in examples)

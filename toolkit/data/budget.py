@@ -91,9 +91,12 @@ class CostOrder:
     def epoch(self, number: int) -> list[list[int]]:
         """Return the examples of every step of an epoch."""
         if self._made[0] != number:
-            first = self.steps_of(number - 1).stop if number else 0
-            self._made = (number, self._make(number, self.costs(number, first)))
+            self._made = (number, self._make(number, self.costs_in(number)))
         return self._made[1]
+
+    def costs_in(self, epoch: int) -> Seq[int]:
+        """Return what each example costs in an epoch."""
+        return self.costs(epoch, self.steps_of(epoch - 1).stop if epoch else 0)
 
     def _make(self, number: int, costs: Seq[int]) -> list[list[int]]:
         count, rng = self.count, seeded(self.seed, "order by cost", number)

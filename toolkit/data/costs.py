@@ -37,48 +37,49 @@ def embeddings_of(durations: Seq[float], encoder: Encoder, adapter: Adapter) -> 
 
 
 def heard_of(
-    said: Seq[Example], encoder: Encoder, adapter: Adapter, tokenizer: ChatTokenizer | None, *, answers: bool
-) -> list[int]:
-    """Return the positions of each utterance as plain speech; arguments as for `row_costs`."""
-    most = embeddings_of([utterance.duration for utterance in said], encoder, adapter) if said else []
-    if not answers or type(adapter).exact_lengths:
-        return most
-    spoken = counts((utterance.transcript for utterance in said), tokenizer)
-    return [max(1, min(pair)) for pair in zip(most, spoken, strict=True)]
-
-
-def row_costs(
-    examples: Seq[Example],
-    encoder: Encoder,
-    adapter: Adapter,
-    tokenizer: ChatTokenizer | None,
-    *,
-    answers: bool,
-    opened: bool = False,
-    unknown: int = 0,
-) -> list[int]:
-    """Return the positions of each example's row.
+    examples: Seq[Example], encoder: Encoder, adapter: Adapter, tokenizer: ChatTokenizer | None, *, answers: bool
+) -> list[list[int]]:
+    """Return the positions of each utterance of each example as plain speech.
 
     Args:
-        examples: with their answers.
+        examples: with their transcripts.
         encoder: for its length formula; it needs no weights.
         adapter: likewise.
         tokenizer: of the decoder; None reckons four characters to a token.
         answers: whether the decoder is run; if not, the embeddings of the speech are all, at most.
+    """
+    said = [utterance for example in examples for utterance in example.utterances]
+    heard = embeddings_of([utterance.duration for utterance in said], encoder, adapter) if said else []
+    if answers and not type(adapter).exact_lengths:
+        spoken = counts((utterance.transcript for utterance in said), tokenizer)
+        heard = [max(1, min(pair)) for pair in zip(heard, spoken, strict=True)]
+    each = iter(heard)
+    return [[next(each) for _ in example.utterances] for example in examples]
+
+
+def row_costs(
+    examples: Seq[Example],
+    heard: Seq[Seq[int]],
+    tokenizer: ChatTokenizer | None,
+    *,
+    opened: bool = False,
+    unknown: int = 0,
+) -> list[int]:
+    """Return the positions of each example's row, where the decoder is run.
+
+    Args:
+        examples: with their answers.
+        heard: of each, the positions of its utterances.
+        tokenizer: of the decoder; None reckons four characters to a token.
         opened: whether what a row opens with is run once for all that open so.
         unknown: tokens of an answer that is not there yet.
     """
-    said = [utterance for example in examples for utterance in example.utterances]
-    heard = iter(heard_of(said, encoder, adapter, tokenizer, answers=answers))
-    speech = [sum(next(heard) for _ in example.utterances) for example in examples]
-    if not answers:
-        return speech
     around, before = (TEMPLATE, BEFORE) if tokenizer is None else tokenizer.around()
     prompts = counts((_text(_turns(example)) for example in examples), tokenizer)
     responses = counts((example.response for example in examples), tokenizer)
     costs = [
-        heard + around * (1 + len(example.history)) + asked + (answered or unknown) + example.response_complete
-        for example, heard, asked, answered in zip(examples, speech, prompts, responses, strict=True)
+        sum(speech) + around * (1 + len(example.history)) + asked + (answered or unknown) + example.response_complete
+        for example, speech, asked, answered in zip(examples, heard, prompts, responses, strict=True)
     ]
     if not opened:
         return costs

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache
 
-from toolkit.data.costs import counts, embeddings_of, heard_of
+from toolkit.data.costs import counts, embeddings_of
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.data.views import Views
 from toolkit.interfaces import Adapter, Encoder
@@ -40,6 +40,7 @@ class DrawnCosts:
     Args:
         examples: with their answers.
         plain: the positions of their rows as plain speech.
+        heard: and of each of their utterances.
         encoder: for its length formula; it needs no weights.
         adapter: likewise.
         tokenizer: of the decoder; None reckons four characters to a token.
@@ -51,6 +52,7 @@ class DrawnCosts:
         self,
         examples: Seq[Example],
         plain: Seq[int],
+        heard: Seq[Seq[int]],
         encoder: Encoder,
         adapter: Adapter,
         tokenizer: ChatTokenizer | None,
@@ -65,20 +67,27 @@ class DrawnCosts:
         self.views = views
         self.by_pieces = type(adapter).exact_lengths and cut != "embeddings"
         self.of_tokens = not type(adapter).exact_lengths
-        said = [utterance for example in examples for utterance in example.utterances]
-        heard = iter(heard_of(said, encoder, adapter, tokenizer, answers=True))
-        self._plain_speech = [[next(heard) for _ in example.utterances] for example in examples]
+        self.heard = heard
         self._tokens: dict[str, int] = {}
         self._made = lru_cache(maxsize=1)(self._make)
 
     def __call__(self, epoch: int, step: int) -> Seq[int]:
-        """Return the positions of every row; a curriculum is reckoned as it stands in `step`, the epoch's first."""
+        """Return the positions of every row in an epoch that begins with `step`.
+
+        Under a curriculum that goes on, what a row is may change within the epoch: then the larger of what it is as the
+        epoch begins and what it is when the curriculum has ended, so that no budget is broken.
+        """
         return self._made(epoch, step)
 
     def _make(self, epoch: int, step: int) -> Seq[int]:
+        now, end = self._drawn(epoch, step), self.views.shares.steps
+        return now if step >= end else list(map(max, now, self._drawn(epoch, end)))
+
+    def _drawn(self, epoch: int, step: int) -> list[int]:
+        """Return the positions of every row as it is drawn in a step."""
         drawn = [
             Drawn(row, utterance.duration, speech, plan)
-            for row, (example, heard) in enumerate(zip(self.examples, self._plain_speech, strict=True))
+            for row, (example, heard) in enumerate(zip(self.examples, self.heard, strict=True))
             for utterance, speech, plan in zip(example.utterances, heard, self.views(example, epoch, step), strict=True)
             if len(plan) != 1 or isinstance(plan[0], TextSegment)
         ]

@@ -99,7 +99,7 @@ class StepOrder:
 
     def costs(self, epoch: int) -> Seq[int]:
         """Return what each example costs in an epoch."""
-        return self._costs(epoch, self.steps_of(epoch).start)
+        return self._by_cost.costs_in(epoch) if self._by_cost else self._costs(epoch, self.steps_of(epoch).start)
 
     def rows(self, step: int) -> list[int]:
         """Return the examples of a step, of all ranks."""

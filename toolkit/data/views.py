@@ -6,7 +6,6 @@ batches are made (`toolkit.data.drawn_costs`), whoever makes them. A curriculum 
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 from toolkit.data.seeding import seeded
@@ -84,11 +83,8 @@ class Views:
 
     def __call__(self, example: Example, epoch: int, step: int) -> tuple[Plan, ...]:
         """Plan each utterance of an example as an epoch has it, with the shares of a step."""
-        return self.plans(example, seeded(self.seed, epoch, example.id, example.prompt), step)
-
-    def plans(self, example: Example, rng: random.Random, step: int) -> tuple[Plan, ...]:
-        """Plan each utterance of an example, all by one draw: plain speech, text alone, or as the interleaver says."""
-        draw, speech = rng.random(), self.shares.speech_at(step)
+        rng = seeded(self.seed, epoch, example.id, example.prompt)
+        draw, speech = rng.random(), self.shares.speech_at(step)  # one draw for all utterances
         if draw < speech:
             return tuple((SpeechSegment(0.0, said.duration),) for said in example.utterances)
         if draw < speech + self.shares.text:

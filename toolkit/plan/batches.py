@@ -92,7 +92,9 @@ class Simulated:
         return {**asdict(self), **spreads, "padding": self.padding, "imbalance": self.imbalance}
 
 
-def plan_batches(config: Config, ranks: int, workers: int, epochs: int, like_librispeech: int = 0) -> Simulated:
+def plan_batches(
+    config: Config, ranks: int, workers: int, epochs: int, like_librispeech: int | None = None
+) -> Simulated:
     """Simulate the batches of a training from its manifests, or of so many utterances as long as LibriSpeech's.
 
     Raises:
@@ -104,7 +106,8 @@ def plan_batches(config: Config, ranks: int, workers: int, epochs: int, like_lib
     if not given.batch_tokens and given.batch_size % ranks:
         raise ConfigError(f"train.batch_size={given.batch_size} does not divide among {ranks} processes")
     loss = LOSSES.build(config.loss)
-    manifest = librispeech_like(config, like_librispeech) if like_librispeech else read_manifest(config, loss)
+    count = like_librispeech
+    manifest = read_manifest(config, loss) if count is None else librispeech_like(config, loss, count)
     model = model_without_weights(config)
     if not manifest.examples:
         raise DataError(f"there is nothing to train on in {config.data_dir}")

@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="that make batches for each (train.workers)")
     parser.add_argument("--epochs", type=int, default=1, metavar="N", help="to simulate, from the first (1)")
     parser.add_argument(
-        "--like-librispeech", type=int, default=0, metavar="N", help="made-up utterances, as long as LibriSpeech's"
+        "--like-librispeech", type=int, metavar="N", help="made-up utterances, as long as LibriSpeech's"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

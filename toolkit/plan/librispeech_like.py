@@ -16,8 +16,10 @@ from toolkit.config import Config
 from toolkit.data.seeding import seeded
 from toolkit.data.tokenization import SLOTS
 from toolkit.errors import ConfigError
+from toolkit.interfaces import Loss
 from toolkit.plan.corpus import trained_tasks
 from toolkit.plan.manifest import Manifest, asked, tokenizer_of
+from toolkit.stages.train import with_copies
 from toolkit.types import Example, Word
 
 WORDS = 2.7
@@ -28,8 +30,8 @@ ANSWERS = (5, 60)
 """tokens"""
 
 
-def librispeech_like(config: Config, count: int) -> Manifest:
-    """Make up so many utterances, and what a training asks about them.
+def librispeech_like(config: Config, loss: Loss, count: int) -> Manifest:
+    """Make up so many utterances, and what a training by `loss` asks about them, or their transcripts alone.
 
     Raises:
         ConfigError: `count` is not a number of utterances.
@@ -44,9 +46,12 @@ def librispeech_like(config: Config, count: int) -> Manifest:
     longest = config.prepare.max_duration
     said = (_utterance(f"utterance-{i}", min(d, longest), known, rng) for i, d in enumerate(durations(count, rng)))
     examples = {example.id: example for example in said}
+    notes = *notes, f"{count:,} utterances are made up, as long as LibriSpeech's are"
+    if "student" not in loss.needs:
+        return Manifest(with_copies(config, list(examples.values())), tokenizer, 0, notes)
     answers = [_sentence(known, round(rng.uniform(*ANSWERS) / TOKENS), rng) for _ in range(10_000)]
     made = [replace(e, response=e.response or rng.choice(answers)) for e in asked(config, examples)]
-    return Manifest(made, tokenizer, 0, (*notes, f"{count:,} utterances are made up, as long as LibriSpeech's are"))
+    return Manifest(made, tokenizer, 0, notes)
 
 
 def durations(count: int, rng: random.Random) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from toolkit.config import Config
 from toolkit.data.batches import Collator, StepStream
 from toolkit.data.budget import Budget
-from toolkit.data.costs import Costs, row_costs
+from toolkit.data.costs import Costs, heard_of, row_costs
 from toolkit.data.drawn_costs import DrawnCosts
 from toolkit.data.tokenization import ChatTokenizer
 from toolkit.data.views import Shares, Views
@@ -41,11 +41,15 @@ def costs_of(
     unknown: int = 0,
 ) -> Costs:
     """Return the positions of each example's row; `unknown` is the length of an answer that is not there yet."""
-    answers, opened, parts = "student" in loss.needs, model.decoder.opens_once, (model.encoder, model.adapter)
-    plain = row_costs(examples, *parts, tokenizer, answers=answers, opened=opened, unknown=unknown)
-    if not answers or views.shares.plain:
+    answers, parts = "student" in loss.needs, (model.encoder, model.adapter, tokenizer)
+    heard = heard_of(examples, *parts, answers=answers)
+    if not answers:
+        alone = [sum(speech) for speech in heard]
+        return lambda epoch, step: alone
+    plain = row_costs(examples, heard, tokenizer, opened=model.decoder.opens_once, unknown=unknown)
+    if views.shares.plain:
         return lambda epoch, step: plain
-    return DrawnCosts(examples, plain, *parts, tokenizer, views, model.cut)
+    return DrawnCosts(examples, plain, heard, *parts, views, model.cut)
 
 
 def budget_of(config: Config) -> Budget | None:
