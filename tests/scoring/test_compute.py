@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.scoring import provenance
 from toolkit.scoring.answers import pair
 from toolkit.scoring.bootstrap import Resampling
 from toolkit.scoring.compute import NO_CHOICE, NO_ZERO, NOT_DEPENDENT, score
@@ -167,21 +166,3 @@ def test_examples_take_turns_and_do_not_depend_on_answers(systems: Systems) -> N
     assert [x.answers for x in chosen] != [x.answers for x in again]
     assert chosen[0].heard["deaf"] != chosen[0].id
     assert len(choose(pair(systems("three/")), 1000)) == 42
-
-
-def test_commit_says_changes_and_knows_when_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replies = {"ls-files": "__init__.py", "rev-parse": "0123abcd", "status": " M toolkit/cli.py"}
-
-    def git(folder: Path, *arguments: str) -> str | None:
-        return replies.get(arguments[0])
-
-    with monkeypatch.context() as patched:
-        patched.setattr(provenance, "_git", git)
-        assert provenance.commit(tmp_path) == "0123abcd+changes"
-        replies["status"] = ""
-        assert provenance.commit(tmp_path) == "0123abcd"
-        del replies["ls-files"]  # lies inside somebody else's checkout
-        assert provenance.commit(tmp_path) is None
-    assert provenance.commit(tmp_path) is None
-    monkeypatch.setenv("PATH", "")
-    assert provenance.commit(tmp_path) is None

@@ -11,6 +11,8 @@ from pathlib import Path
 import toolkit
 
 PACKAGES = ("torch", "transformers", "sacrebleu", "jiwer")
+DECIDING = (":/*.py", ":/*.yaml", ":/*.sh", ":/*.toml", ":/*.txt")
+"""what a number may depend on: not the answers and the pages that a table writes into its checkout as it goes"""
 
 
 def versions() -> dict[str, str]:
@@ -25,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def commit(package: Path = Path(toolkit.__file__).parent) -> str | None:
-    """Return the commit of the checkout that `package` is part of, `+changes` where files differ.
+    """Return the commit of the checkout that `package` is part of, `+changes` where code or configuration differs.
 
     None where there is no git, no checkout, or where the package merely lies inside somebody else's checkout
     (an environment in a project's folder).
@@ -33,7 +35,7 @@ def commit(package: Path = Path(toolkit.__file__).parent) -> str | None:
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     head = _git(package, "rev-parse", "HEAD")
-    changes = _git(package, "status", "--porcelain")
+    changes = _git(package, "status", "--porcelain", "--", *DECIDING)
     return None if head is None else head + ("+changes" if changes else "")
 
 
