@@ -93,8 +93,8 @@ def _align(path: Path, source: Source, settings: dict[str, str]) -> Counts:
     todo = [cut for cut in cuts if not _has_words(cut, settings["source"])]
     known = _read_partial(partial, state)
     with replacing(summary) as temporary:
-        with bar(f"align {split}", len(todo)) as progress, partial.open("a", encoding="utf-8") as file:
-            progress.advance(sum(cut.id in known for cut in todo))
+        before = sum(cut.id in known for cut in todo)
+        with bar(f"align {split}", len(todo), before) as progress, partial.open("a", encoding="utf-8") as file:
             for found in source([cut for cut in todo if cut.id not in known]):
                 known[found.id] = found
                 file.write(json.dumps(asdict(found), ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,14 +18,16 @@ class TrainingBar(pl.Callback):
     """Shows step, loss and development loss beside a bar with time left."""
 
     def __init__(self, title: str) -> None:
-        self._context = bar(title, _PARTS)
+        self._title = title
+        self._open = ExitStack()
         self._bar: Bar | None = None
         self._shown = 0
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: Any, module: ImitationModule) -> None:
         """Open the bar where the schedule stands."""
         if trainer.is_global_zero:
-            self._bar = self._context.__enter__()
+            self._shown = int(_PARTS * module.progress())
+            self._bar = self._open.enter_context(bar(self._title, _PARTS, self._shown))
 
     def on_train_batch_end(self, trainer: Any, module: ImitationModule, *rest: Any) -> None:
         """Move the bar."""
@@ -45,6 +48,5 @@ class TrainingBar(pl.Callback):
         self._close()
 
     def _close(self) -> None:
-        if self._bar is not None:
-            self._context.__exit__(None, None, None)
-            self._bar = None
+        self._open.close()
+        self._bar = None

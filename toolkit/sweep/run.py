@@ -97,8 +97,7 @@ def run_cells(planned: Mapping[Path, Job], jobs: int, tell: Callable[[], None], 
     if done := len(planned) - len(todo):
         say(f"{title}: {done} of {len(planned)} cells are done")
     running: list[_Running] = []
-    with bar(title, len(planned)) as progress:
-        progress.advance(done)
+    with bar(title, len(planned), done) as progress:
         try:
             while todo or running:
                 for folder in _ready(todo, planned, [cell.folder for cell in running])[: jobs - len(running)]:
