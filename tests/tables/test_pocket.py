@@ -133,12 +133,15 @@ def test_what_is_done_is_not_done_again(folder: Path) -> None:
     assert {path: path.read_bytes() for path in (folder / "exp").rglob("*") if path.is_file()} == before
 
 
-def test_the_page_is_made_again_from_the_answers_alone(folder: Path, tmp_path: Path) -> None:
+def test_the_page_is_made_again_from_the_answers_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A fresh clone: no experiments, no data, no corpus. What crashed left no answers, and is simply not there.
     clone = tmp_path / "toy"
     shutil.copytree(folder, clone, ignore=shutil.ignore_patterns("exp", "data", "corpus", "RESULTS.md", "plots"))
     assert main([str(folder), "--rescore", "--exp", str(tmp_path / "nowhere")], "") == 1  # broken is not there
-    assert main([str(clone), "--rescore", "--only", "asr,blsp"], "") == 0
+    monkeypatch.chdir(tmp_path)  # named from where one stands, too
+    assert main(["toy", "--rescore", "--only", "asr,blsp"], "") == 0
     assert states(clone)["broken"] == ["not run"]
     for page in PAGES:
         assert (clone / page).read_bytes() == (folder / page).read_bytes(), page

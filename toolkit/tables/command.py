@@ -51,9 +51,10 @@ def main(argv: list[str], about: str) -> int:
     path = find_spec(options.table)
     if path is None:
         raise DataError(f"there is no {FILE} in {options.table}")
+    place = path.resolve()
     # Paths of the corpus and its overlays are relative to its folder, as for run.sh.
-    with chdir(path.parent):
-        return _table(options, Path(path.name), path.resolve())
+    with chdir(place.parent):
+        return _table(options, Path(place.name), place)
 
 
 def _table(options: argparse.Namespace, path: Path, place: Path) -> int:
