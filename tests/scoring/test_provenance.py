@@ -33,13 +33,24 @@ def test_commit_of_a_clean_checkout(package: Path) -> None:
 
 def test_what_a_table_writes_is_no_change(package: Path) -> None:
     (package.parent / "RESULTS.md").write_text("43\n")
-    (package.parent / "answers").mkdir()
-    (package.parent / "answers" / "made.json").touch()
+    (package.parent / "egs/toy/answers/asr.1").mkdir(parents=True)
+    for name in ("answers/asr.1/made.json", "answers/text.jsonl.gz", "results.json"):
+        (package.parent / "egs/toy" / name).touch()
     assert commit(package) == git(package, "rev-parse", "HEAD")
 
 
-@pytest.mark.parametrize("name", ["part/__init__.py", "part/new.py", "conf/mine.yaml", "run.sh"])
-def test_code_and_configuration_are_changes(package: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part/__init__.py",
+        "part/new.py",
+        "conf/mine.yaml",
+        "run.sh",
+        "shapes/llm.json",
+        "corpus/said.opus",
+    ],
+)
+def test_all_else_is_a_change(package: Path, name: str) -> None:
     path = package.parent / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("# changed\n")

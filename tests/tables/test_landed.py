@@ -10,7 +10,7 @@ import pytest
 from toolkit.tables.command import main
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
-TABLES = sorted(path.parent for path in EGS.glob("*/results.json"))
+TABLES = sorted(path.parent for path in EGS.glob("*/table.yaml"))
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)

@@ -11,8 +11,8 @@ from pathlib import Path
 import toolkit
 
 PACKAGES = ("torch", "transformers", "sacrebleu", "jiwer")
-DECIDING = (":/*.py", ":/*.yaml", ":/*.sh", ":/*.toml", ":/*.txt")
-"""what a number may depend on: not the answers and the pages that a table writes into its checkout as it goes"""
+WRITTEN = ("answers/**", "plots/**", "RESULTS.md", "results.json")
+"""what a table writes into its checkout as it goes; no number depends on it, on anything else one may"""
 
 
 def versions() -> dict[str, str]:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def commit(package: Path = Path(toolkit.__file__).parent) -> str | None:
-    """Return the commit of the checkout that `package` is part of, `+changes` where code or configuration differs.
+    """Return the commit of the checkout of `package`, with `+changes` where more differs than what tables write.
 
     None where there is no git, no checkout, or where the package merely lies inside somebody else's checkout
     (an environment in a project's folder).
@@ -35,7 +35,8 @@ def commit(package: Path = Path(toolkit.__file__).parent) -> str | None:
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     head = _git(package, "rev-parse", "HEAD")
-    changes = _git(package, "status", "--porcelain", "--", *DECIDING)
+    written = (f":(top,exclude,glob)**/{path}" for path in WRITTEN)
+    changes = _git(package, "status", "--porcelain", "--untracked-files=all", "--", ":/", *written)
     return None if head is None else head + ("+changes" if changes else "")
 
 

@@ -32,22 +32,21 @@ class Bar:
         """Count `count` more items as done; `note` is shown beside the bar."""
         self._done += count
         left = self._left()
-        shown = f"{left} left" if left else ""
-        self._progress.update(self._task, advance=count, description=f"{self._title} {note}".strip(), left=shown)
+        self._progress.update(self._task, advance=count, description=f"{self._title} {note}".strip(), left=left)
         share = self._done / max(self._total, 1)
         if not CONSOLE.is_terminal and not CONSOLE.quiet and share >= self._next:
             self._next = share + 0.1
-            words = " ".join(filter(None, (f"{self._done}/{self._total}", shown, note)))
+            words = " ".join(filter(None, (f"{self._done}/{self._total}", left, note)))
             sys.stderr.write(f"  {self._title}: {words}\n")
 
     def _left(self) -> str:
-        """Tell the time left, as h:mm:ss, at the pace of this run as a whole; empty where nobody can tell yet.
+        """Tell the time left, as "h:mm:ss left", at the pace of this run as a whole; empty where nobody can tell yet.
 
         rich's own guess goes by the last half minute, in which there may be no item, or two that ended together.
         """
         new, missing = self._done - self._before, self._total - self._done
         seconds = (time.monotonic() - self._begun) / new * missing if new > 0 else 0.0
-        return str(timedelta(seconds=round(seconds))) if seconds > 0 else ""
+        return f"{timedelta(seconds=round(seconds))} left" if seconds > 0 else ""
 
 
 @contextmanager
