@@ -27,7 +27,7 @@ TOGETHER = {"cpu": 512}
 """of a kind of device, how many positions are run together when rows are begun: more no longer fit a CPU's caches"""
 MANY, FEWER = 2**26, 2**24
 """scores over the vocabulary: where there are more than the first, so many are made at a time"""
-CPU_SCORES = 2**22
+CPU_SCORES = 2**23
 """both of a CPU, which makes as many as fit its caches no slower"""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

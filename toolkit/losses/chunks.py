@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,11 +27,12 @@ def in_chunks(loss: Callable[[LossInputs], LossOutput], inputs: LossInputs) -> L
     assert student is not None
     if not student.together:
         return loss(inputs)
-    hidden, step = student.hidden, student.together
+    hidden, chunks = student.hidden, -(-len(student.hidden) // student.together)
     learns = torch.is_grad_enabled() and hidden.requires_grad
     outputs, gradients = [], []
-    for start in range(0, len(hidden), step):
-        rows = slice(start, start + step)
+    # Alike in size: the whole matrix is read for each, so that a last one of few positions would be dear.
+    ends = [len(hidden) * i // chunks for i in range(chunks + 1)]
+    for rows in (slice(start, end) for start, end in pairwise(ends)):
         own = hidden[rows].detach().requires_grad_(learns)
         output = loss(_part(inputs, rows, own))
         if learns:
