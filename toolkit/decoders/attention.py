@@ -69,7 +69,7 @@ def attend(
         )
     # The heads that share a key are more rows of one product, so that no key is repeated.
     parts = (part.reshape(rows * groups, -1, width) for part in (query, key, value))
-    given = _bias(attention_mask, query, seen), width**-0.5 if scaling is None else scaling
+    given = bias_of(attention_mask, query, seen), width**-0.5 if scaling is None else scaling
     found: Tensor = _Products.apply(*parts, *given)  # type: ignore[no-untyped-call]
     return found.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
@@ -79,23 +79,35 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
-        scores = torch.bmm(query.float(), key.float().mT).mul_(scaling)
-        length, seen = bias.shape[2:]
-        scores.view(len(bias), -1, length, seen).add_(bias)
-        weights = scores.softmax(-1).to(query.dtype)
+        weights = weighed(query, key, bias, scaling)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scaling = scaling
         return torch.bmm(weights, value)
 
     @staticmethod
-    def backward(ctx: Any, found: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights = ctx.saved_tensors
-        scores = torch.bmm(found, value.mT)
-        scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype).mul_(ctx.scaling)
-        return torch.bmm(scores, key), torch.bmm(scores.mT, query), torch.bmm(weights.mT, found), None, None
+        return *slopes(slope, query, key, value, weights, ctx.scaling), None, None
 
 
-def _bias(mask: Tensor | None, query: Tensor, seen: int) -> Tensor:
+def weighed(query: Tensor, key: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """Return how much of each position is seen: (B G, n N, D), (B G, K, D), (B or 1, 1, N, K) -> (B G, n N, K)."""
+    scores = torch.bmm(query.float(), key.float().mT).mul_(scaling)
+    length, seen = bias.shape[2:]
+    scores.view(len(bias), -1, length, seen).add_(bias)
+    return scores.softmax(-1).to(query.dtype)
+
+
+def slopes(
+    slope: Tensor, query: Tensor, key: Tensor, value: Tensor, weights: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients on queries, keys and values, given that on what was seen, (B G, n N, D)."""
+    scores = torch.bmm(slope, value.mT)
+    scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype).mul_(scaling)
+    return torch.bmm(scores, key), torch.bmm(scores.mT, query), torch.bmm(weights.mT, slope)
+
+
+def bias_of(mask: Tensor | None, query: Tensor, seen: int) -> Tensor:
     """Return what is added to scores, (B or 1, 1, N, K)."""
     if mask is None:
         mask = torch.ones(1, 1, query.shape[2], seen, dtype=torch.bool).tril()

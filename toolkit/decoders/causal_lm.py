@@ -15,6 +15,7 @@ from toolkit.assets.pretrained import pretrained
 from toolkit.decoders.attention import attend_short_rows
 from toolkit.decoders.compiled import CompiledPieces
 from toolkit.decoders.greedy import answer_greedily
+from toolkit.decoders.joined import JoinedAttention
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.prefixes import KeptPrefixes, common
@@ -56,6 +57,7 @@ class CausalLMDecoder(Decoder):
         self.lm.eval()
         attend_short_rows(self.lm)
         self._packed = PackedLinears(self.lm)
+        self._joined = JoinedAttention(self.lm)
         self._compiled: CompiledPieces | None = None
         # Who is one LLM with its training and another without, as LoRA is, has no keys that are good for both.
         one = type(self).as_text_llm is Decoder.as_text_llm
@@ -100,7 +102,8 @@ class CausalLMDecoder(Decoder):
         audio = [row[:end] for row, end in zip(audio, ends, strict=False)]
         if any(p and min(p) < len(prefix) for p, prefix in zip(asked, prefixes, strict=False)):
             prefixes = ()
-        state, skipped = self._start(sequences, prefixes, audio)
+        with self._joined():  # the cache is not gone on from
+            state, skipped = self._start(sequences, prefixes, audio)
         rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
         chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
         many, fewer = (CPU_SCORES, CPU_SCORES) if chosen.device.type == "cpu" else (MANY, FEWER)
