@@ -16,6 +16,7 @@ from toolkit.decoders.attention import attend_short_rows
 from toolkit.decoders.compiled import CompiledPieces
 from toolkit.decoders.greedy import answer_greedily
 from toolkit.decoders.joined import JoinedAttention
+from toolkit.decoders.norms import quicken_norms
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
 from toolkit.decoders.prefixes import KeptPrefixes, common
@@ -56,6 +57,7 @@ class CausalLMDecoder(Decoder):
         self.lm.requires_grad_(False)
         self.lm.eval()
         attend_short_rows(self.lm)
+        quicken_norms(self.lm)
         self._packed = PackedLinears(self.lm)
         self._joined = JoinedAttention(self.lm)
         self._compiled: CompiledPieces | None = None

@@ -164,11 +164,11 @@ class _Heads(torch.autograd.Function):
         if before is not None:
             key[:, :, :past], value[:, :, :past] = before
         value[:, :, past:] = parts[:, heads + groups :]
-        _turn(parts[:, :heads], cos, sin, query)
+        _turn(parts[:, :heads], scaling * cos, scaling * sin, query)  # so that no score has to be scaled
         _turn(parts[:, heads : heads + groups], cos, sin, key[:, :, past:])
         # The heads that share a key are more rows of one product, so that no key is repeated.
         query, key, value = (part.view(rows * groups, -1, width) for part in (query, key, value))
-        weights = weighed(query, key, bias, scaling)
+        weights = weighed(query, key, bias)
         ctx.save_for_backward(query, key, value, weights, cos, sin)
         ctx.sizes = rows, length, heads, groups, scaling
         return torch.bmm(weights, value).view(rows, heads, length, width).transpose(1, 2).flatten(2)
@@ -180,11 +180,11 @@ class _Heads(torch.autograd.Function):
         rows, length, heads, groups, scaling = ctx.sizes
         width = cos.shape[-1]
         slope = slope.view(rows, length, heads, width).transpose(1, 2).reshape(rows * groups, -1, width)
-        of_query, of_key, of_value = slopes(slope, query, key, value, weights, scaling)
+        of_query, of_key, of_value = slopes(slope, query, key, value, weights)
         found = slope.new_empty(rows, length, heads + 2 * groups, width)
         parts = found.transpose(1, 2)
         new = [of.view(rows, groups, -1, width)[:, :, -length:] for of in (of_key, of_value)]
-        _turn(of_query.view(rows, heads, length, width), cos, -sin, parts[:, :heads])
+        _turn(of_query.view(rows, heads, length, width), scaling * cos, -scaling * sin, parts[:, :heads])
         _turn(new[0], cos, -sin, parts[:, heads : heads + groups])
         parts[:, heads + groups :] = new[1]
         return found.view(rows, length, -1), *[None] * 7
