@@ -79,6 +79,22 @@ def test_joined_layers_give_what_their_own_give(
     assert not ran
 
 
+def test_without_a_mask_each_position_sees_what_is_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = decoder_of("llama", tmp_path)  # transformers makes no mask for rows without padding
+    ran = count_heads(monkeypatch)
+    found = []
+    for alike in (joined.ALIKE, ()):
+        monkeypatch.setattr(joined, "ALIKE", alike)
+        rows = torch.randn(2, 7, decoder.embedding_dim, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        logits = decoder.outputs(list(rows), [torch.arange(2, 7)] * 2).logits
+        (logits**2).sum().backward()
+        assert rows.grad is not None
+        found.append((logits.detach(), rows.grad))
+    assert len(ran) == 3 * 4
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
 def test_in_bf16_they_are_no_further_from_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = computed(decoder_of("llama", tmp_path))
     decoder = decoder_of("llama", tmp_path, "bf16")

@@ -69,7 +69,7 @@ def attend(
         )
     # The heads that share a key are more rows of one product, so that no key is repeated.
     parts = (part.reshape(rows * groups, -1, width) for part in (query, key, value))
-    given = bias_of(attention_mask, query, seen), width**-0.5 if scaling is None else scaling
+    given = bias_of(attention_mask, length, seen, query.dtype), width**-0.5 if scaling is None else scaling
     found: Tensor = _Products.apply(*parts, *given)  # type: ignore[no-untyped-call]
     return found.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
@@ -110,11 +110,11 @@ def slopes(slope: Tensor, query: Tensor, key: Tensor, value: Tensor, weights: Te
     return torch.bmm(scores, key), torch.bmm(scores.mT, query), torch.bmm(weights.mT, slope)
 
 
-def bias_of(mask: Tensor | None, query: Tensor, seen: int) -> Tensor:
-    """Return what is added to scores, (B or 1, 1, N, K)."""
+def bias_of(mask: Tensor | None, length: int, seen: int, dtype: torch.dtype) -> Tensor:
+    """Return what is added to the scores of N positions, (B or 1, 1, N, K); no mask is all before each, and itself."""
     if mask is None:
-        mask = torch.ones(1, 1, query.shape[2], seen, dtype=torch.bool).tril()
-    return added(mask, query.dtype) if mask.dtype == torch.bool else mask
+        mask = torch.ones(1, 1, length, seen, dtype=torch.bool).tril()
+    return added(mask, dtype) if mask.dtype == torch.bool else mask
 
 
 def added(seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -133,7 +133,7 @@ def _forward(
         )  # fmt: skip
         return found
     every = functional.linear(hidden_states, joined.weight, joined.bias)
-    bias = bias_of(attention_mask, hidden_states, seen)
+    bias = bias_of(attention_mask, length, seen, hidden_states.dtype)
     shape = joined.heads, joined.groups, layer.scaling
     heads: Tensor = _Heads.apply(every, *position_embeddings, before, bias, *shape)  # type: ignore[no-untyped-call]
     return functional.linear(heads, layer.o_proj.weight, layer.o_proj.bias), None
