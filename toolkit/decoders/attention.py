@@ -79,8 +79,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
-        query = query * scaling
-        weights = weighed(query, key, bias)
+        weights = weighed(query, key, bias, scaling)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scaling = scaling
         return torch.bmm(weights, value)
@@ -88,25 +87,23 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights = ctx.saved_tensors
-        of_query, of_key, of_value = slopes(slope, query, key, value, weights)
-        return of_query.mul_(ctx.scaling), of_key, of_value, None, None
+        return *slopes(slope, query, key, value, weights, ctx.scaling), None, None
 
 
-def weighed(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
-    """Return how much of each position is seen: (B G, n N, D), (B G, K, D), (B or 1, 1, N, K) -> (B G, n N, K).
-
-    Queries come scaled: they are fewer than scores.
-    """
-    scores = torch.bmm(query.float(), key.float().mT)
+def weighed(query: Tensor, key: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """Return how much of each position is seen: (B G, n N, D), (B G, K, D), (B or 1, 1, N, K) -> (B G, n N, K)."""
+    scores = torch.bmm(query.float(), key.float().mT).mul_(scaling)
     length, seen = bias.shape[2:]
     scores.view(len(bias), -1, length, seen).add_(bias)
     return scores.softmax(-1).to(query.dtype)
 
 
-def slopes(slope: Tensor, query: Tensor, key: Tensor, value: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients on scaled queries, keys and values, given that on what was seen, (B G, n N, D)."""
+def slopes(
+    slope: Tensor, query: Tensor, key: Tensor, value: Tensor, weights: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients on queries, keys and values, given that on what was seen, (B G, n N, D)."""
     scores = torch.bmm(slope, value.mT)
-    scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype)
+    scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype).mul_(scaling)
     return torch.bmm(scores, key), torch.bmm(scores.mT, query), torch.bmm(weights.mT, slope)
 
 

@@ -2,8 +2,9 @@
 
 transformers has them by three products, turns each by its position with five operators, and copies them into the order
 that attention takes; backward all of that again. Here one product makes all three (backward: one, where three are
-added up), and one function turns and lays them out as they are read: a step of SmolLM2-135M in bf16 takes 7 % less
-time on two cores. The three weights become parts of one, so they are in memory once.
+added up), and one function turns and lays them out as they are read. The three weights become parts of one, so they are
+in memory once. With the norms of `norms`, 512 rows of SmolLM2-135M in bf16 took 31.2 s and 33.1 without (two cores,
+medians of three).
 
 Keys and values of what stands before are read and not written, so only who needs no cache afterwards may run so.
 """
@@ -11,6 +12,7 @@ Keys and values of what stands before are read and not written, so only who need
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -74,23 +76,29 @@ def _can_join(layer: Any) -> bool:
     if layer.config._attn_implementation != NAME:
         return False
     linears = [getattr(layer, name) for name in PROJECTIONS]
-    if any(type(linear) is not nn.Linear for linear in linears) or type(layer.o_proj) is not nn.Linear:
-        return False
+    if any(type(linear) is not nn.Linear or linear._forward_hooks for linear in linears):
+        return False  # another kind of layer, or one that somebody listens to
     parameters = [parameter for linear in linears for parameter in linear.parameters()]
     plain = all(type(p.data) is Tensor and p.device.type == "cpu" and not p.requires_grad for p in parameters)
     return plain and len({linear.bias is None for linear in linears}) == 1 and "forward" not in vars(layer)
 
 
 def _is_part(layer: nn.Module, joined: Projections | None) -> bool:
-    """Tell whether the layer's weights are still where they were joined."""
+    """Tell whether the layer's weights and biases are still where they were joined."""
     if joined is None:
         return False
-    start = joined.weight.data_ptr()
-    for name in PROJECTIONS:
-        weight = getattr(layer, name).weight
-        if weight.data_ptr() != start or weight.dtype != joined.weight.dtype:
+    linears = [getattr(layer, name) for name in PROJECTIONS]
+    return _in_a_row([linear.weight for linear in linears], joined.weight) and (
+        joined.bias is None or _in_a_row([linear.bias for linear in linears], joined.bias)
+    )
+
+
+def _in_a_row(parts: Seq[Tensor], whole: Tensor) -> bool:
+    start = whole.data_ptr()
+    for part in parts:
+        if part.data_ptr() != start or part.dtype != whole.dtype:
             return False
-        start += weight.nbytes
+        start += part.nbytes
     return True
 
 
@@ -136,7 +144,7 @@ def _forward(
     bias = bias_of(attention_mask, length, seen, hidden_states.dtype)
     shape = joined.heads, joined.groups, layer.scaling
     heads: Tensor = _Heads.apply(every, *position_embeddings, before, bias, *shape)  # type: ignore[no-untyped-call]
-    return functional.linear(heads, layer.o_proj.weight, layer.o_proj.bias), None
+    return layer.o_proj(heads), None
 
 
 def _before(cache: Any, index: int) -> tuple[Tensor, Tensor] | None:
@@ -164,11 +172,11 @@ class _Heads(torch.autograd.Function):
         if before is not None:
             key[:, :, :past], value[:, :, :past] = before
         value[:, :, past:] = parts[:, heads + groups :]
-        _turn(parts[:, :heads], scaling * cos, scaling * sin, query)  # so that no score has to be scaled
+        _turn(parts[:, :heads], cos, sin, query)
         _turn(parts[:, heads : heads + groups], cos, sin, key[:, :, past:])
         # The heads that share a key are more rows of one product, so that no key is repeated.
         query, key, value = (part.view(rows * groups, -1, width) for part in (query, key, value))
-        weights = weighed(query, key, bias)
+        weights = weighed(query, key, bias, scaling)
         ctx.save_for_backward(query, key, value, weights, cos, sin)
         ctx.sizes = rows, length, heads, groups, scaling
         return torch.bmm(weights, value).view(rows, heads, length, width).transpose(1, 2).flatten(2)
@@ -180,11 +188,11 @@ class _Heads(torch.autograd.Function):
         rows, length, heads, groups, scaling = ctx.sizes
         width = cos.shape[-1]
         slope = slope.view(rows, length, heads, width).transpose(1, 2).reshape(rows * groups, -1, width)
-        of_query, of_key, of_value = slopes(slope, query, key, value, weights)
+        of_query, of_key, of_value = slopes(slope, query, key, value, weights, scaling)
         found = slope.new_empty(rows, length, heads + 2 * groups, width)
         parts = found.transpose(1, 2)
         new = [of.view(rows, groups, -1, width)[:, :, -length:] for of in (of_key, of_value)]
-        _turn(of_query.view(rows, heads, length, width), scaling * cos, -scaling * sin, parts[:, :heads])
+        _turn(of_query.view(rows, heads, length, width), cos, -sin, parts[:, :heads])
         _turn(new[0], cos, -sin, parts[:, heads : heads + groups])
         parts[:, heads + groups :] = new[1]
         return found.view(rows, length, -1), *[None] * 7

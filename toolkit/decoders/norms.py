@@ -1,4 +1,4 @@
-"""RMS norms of a frozen LLM in training on a CPU: written out with their gradient, in half as many operators.
+"""RMS norms of a frozen LLM in training on a CPU: written out with their gradient, in fewer operators.
 
 A norm of transformers is eight operators forward and fourteen backward, each of which goes over all positions once
 more. Its numbers are the same but for the order of the sums.
