@@ -185,8 +185,8 @@ class Faulty(CausalLMDecoder):
         self.fault = fault
         self.share = share
 
-    def _start(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Any:
-        return super()._start(sequences, prefixes if self.share else (), audio)
+    def _hidden(self, sequences: Seq[Tensor], asked: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Tensor:
+        return super()._hidden(sequences, asked, prefixes if self.share else (), audio)
 
     def _begin(self, sequences: Seq[Tensor], prefixes: Any, audio: Seq[Tensor]) -> Any:
         return super()._begin(sequences, prefixes if self.share else (), audio)

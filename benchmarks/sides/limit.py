@@ -3,7 +3,8 @@
 For each forward pass of ours: every linear layer on the positions behind the frozen prefixes, forward and backward to
 the inputs, and the output matrix on the supervised positions, forward and backward. What stands before the speech
 needs no gradient and is the same for ever, so each distinct prefix is run forward once in the whole turn. No padding,
-no attention, no norms, no loss, no adapter, no optimiser: with these kernels nobody can be faster.
+no attention, no norms, no loss, no adapter, no optimiser. All layers are counted for all these positions; whoever runs
+the last MLP at supervised positions alone, as ours does, spares 2 % of it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def decoder_of(family: str, folder: Path, dtype: str = "fp32") -> CausalLMDecoder:
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family.split()[0], **{**SIZES, **FAMILIES[family]})
+    config = AutoConfig.for_model(family.split()[0], **{**SIZES, **FAMILIES.get(family, {})})
     model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():  # biases begin at 0
         torch.nn.init.normal_(parameter, std=0.2)

@@ -16,6 +16,7 @@ from toolkit.decoders.attention import attend_short_rows
 from toolkit.decoders.compiled import CompiledPieces
 from toolkit.decoders.greedy import answer_greedily
 from toolkit.decoders.joined import JoinedAttention
+from toolkit.decoders.last_layer import last_layer_at
 from toolkit.decoders.norms import quicken_norms
 from toolkit.decoders.packed import PackedLinears
 from toolkit.decoders.packing import can_pack, pad, pad_audio, run_packed
@@ -105,9 +106,7 @@ class CausalLMDecoder(Decoder):
         if any(p and min(p) < len(prefix) for p, prefix in zip(asked, prefixes, strict=False)):
             prefixes = ()
         with self._joined():  # the cache is not gone on from
-            state, skipped = self._start(sequences, prefixes, audio)
-        rows = torch.cat([torch.full_like(p, i) for i, p in enumerate(positions)])
-        chosen = state.last_hidden_state[rows, torch.cat(list(positions)) - skipped[rows]]
+            chosen = self._hidden(sequences, positions, prefixes, audio)
         many, fewer = (CPU_SCORES, CPU_SCORES) if chosen.device.type == "cpu" else (MANY, FEWER)
         if len(chosen) * self.vocabulary_size > many and not self.lm.get_output_embeddings().weight.requires_grad:
             return Outputs(self._score, chosen, max(1, fewer // self.vocabulary_size))
@@ -184,33 +183,42 @@ class CausalLMDecoder(Decoder):
         state = self._run(values, begun.mask, begun.position, past_key_values=cache, use_cache=True)
         begun.last = state.last_hidden_state[:, -1]
 
-    def _start(self, sequences: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]) -> tuple[Any, Tensor]:
-        """Run whole rows to score them: first what they open with, then the rest.
+    def _hidden(
+        self, sequences: Seq[Tensor], asked: Seq[Tensor], prefixes: Seq[tuple[int, ...]], audio: Seq[Tensor]
+    ) -> Tensor:
+        """Run whole rows to score them, first what they open with, then the rest; returns (M, D) where it is asked.
 
         A prefix is text, so no adapter is behind it and it needs no gradient; who trains on text too gives none.
-        Returns the model's output past the prefixes, and the length (B,) of each row's prefix, not in the output.
         """
         device = sequences[0].device
         different = list(dict.fromkeys(prefixes))
         kept = self.kept.open(self.lm, different, self._prefilled)
         shared = common(prefixes) if len(sequences) > 1 else 0
+        rows, positions = torch.cat([torch.full_like(p, i) for i, p in enumerate(asked)]), torch.cat(list(asked))
         if not kept and not shared:
-            nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)
             if self.packing:
-                return run_packed(self._run, sequences, nothing, audio), nothing
-            return self._run(*pad(sequences, left=False), pad_audio(audio, left=False)), nothing
+                nothing = torch.zeros(len(sequences), dtype=torch.long, device=device)
+                return run_packed(self._run, sequences, nothing, audio)[rows, positions]
+            return self._run_at(rows, positions, *pad(sequences, left=False), pad_audio(audio, left=False))
         which = torch.tensor([different.index(prefix) for prefix in prefixes], device=device)
         lengths = torch.tensor([len(prefix) for prefix in prefixes], device=device)
         cache, opening = kept or self._open(sequences, prefixes, different, shared)
         rests = [row[n:] for row, n in zip(sequences, lengths, strict=True)]
         heard = [row[len(prefix) :] for row, prefix in zip(audio, prefixes, strict=False)]
+        positions = positions - lengths[rows]
         if self.packing:
-            return run_packed(self._run, rests, lengths, heard, which, opening, cache), lengths
+            return run_packed(self._run, rests, lengths, heard, which, opening, cache)[rows, positions]
         cache.batch_select_indices(which)
-        values, mask, positions = pad(rests, left=False)
-        mask, positions = torch.cat([opening[which], mask], dim=1), positions + lengths[:, None]
+        values, mask, places = pad(rests, left=False)
+        mask, places = torch.cat([opening[which], mask], dim=1), places + lengths[:, None]
         speech = pad_audio(heard, left=False)
-        return self._run(values, mask, positions, speech, past_key_values=cache, use_cache=True), lengths
+        return self._run_at(rows, positions, values, mask, places, speech, past_key_values=cache, use_cache=True)
+
+    def _run_at(self, rows: Tensor, positions: Tensor, *batch: Any, **cache: Any) -> Tensor:
+        """Run a batch as `_run` does, for the hidden states (M, D) of some positions (M,) of rows (M,)."""
+        with last_layer_at(self.lm.base_model, rows, positions) as alone:
+            hidden: Tensor = self._run(*batch, **cache).last_hidden_state
+        return hidden[0] if alone else hidden[rows, positions]
 
     @torch.no_grad()
     def _open(

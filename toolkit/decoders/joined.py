@@ -68,7 +68,9 @@ class JoinedAttention:
 
     def _layers(self) -> list[nn.Module]:
         (model,) = self._model
-        return [module for module in model.modules() if type(module).__name__ in ALIKE and _can_join(module)]
+        layers: Any = getattr(model.base_model, "layers", ())
+        found: list[Any] = [getattr(layer, "self_attn", None) for layer in layers]
+        return [each for each in found if type(each).__name__ in ALIKE and _can_join(each)]
 
 
 def _can_join(layer: Any) -> bool:

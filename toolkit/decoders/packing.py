@@ -91,7 +91,7 @@ def run_packed(
     after: Tensor | None = None,
     opening: Tensor | None = None,
     cache: Any = None,
-) -> Any:
+) -> Tensor:
     """Run rows packed.
 
     Args:
@@ -104,7 +104,7 @@ def run_packed(
         cache: keys and values of what stands before; None is nothing.
 
     Returns:
-        the model's output, its hidden states by row: (B, longest, D).
+        the model's hidden states by row: (B, longest, D).
     """
     device = rows[0].device
     packing = Packing.of([len(row) for row in rows], [0] * len(rows) if after is None else after.tolist())
@@ -118,8 +118,7 @@ def run_packed(
     places = [torch.arange(len(row), device=device) + n for row, n in zip(rows, skipped, strict=True)]
     heard = packing.join(audio) if audio else None
     state = run(values, packing.mask(seen, values.dtype), packing.join(places), heard, **more)
-    state.last_hidden_state = packing.split(state.last_hidden_state)
-    return state
+    return packing.split(state.last_hidden_state)
 
 
 def pad(sequences: Seq[Tensor], *, left: bool) -> tuple[Tensor, Tensor, Tensor]:
