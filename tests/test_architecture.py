@@ -55,9 +55,9 @@ MAY_IMPORT = {
 KINDS = ("encoders", "adapters", "decoders", "interleavers", "losses")
 SHARED = {
     "adapters/attention", "adapters/ctc", "adapters/ctc_compress", "adapters/stack", "decoders/attention",
-    "decoders/causal_lm", "decoders/compiled", "decoders/greedy", "decoders/joined", "decoders/last_layer",
-    "decoders/norms", "decoders/packed", "decoders/packing", "decoders/prefixes", "decoders/row_cache",
-    "encoders/taps", "interleavers/runs", "losses/chunks",
+    "decoders/causal_lm", "decoders/compiled", "decoders/greedy", "decoders/instead", "decoders/joined",
+    "decoders/last_layer", "decoders/norms", "decoders/packed", "decoders/packing", "decoders/prefixes",
+    "decoders/row_cache", "encoders/taps", "interleavers/runs", "losses/chunks",
 }  # fmt: skip
 """siblings of a kind never import each other, but for these: what several of them are made of"""
 

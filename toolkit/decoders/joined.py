@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from toolkit.decoders.attention import NAME, SHORT, bias_of, slopes, weighed
+from toolkit.decoders.instead import run_instead
 
 ALIKE = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 """classes of transformers that attend so: plain rotation, heads in groups, nothing between projection and rotation"""
@@ -59,12 +60,8 @@ class JoinedAttention:
         for layer in layers:
             if not _is_part(layer, self._joined.get(layer)):
                 self._joined[layer] = _join(layer)
-            layer.forward = partial(_forward, layer, self._joined[layer])
-        try:
+        with run_instead({layer: partial(_forward, layer, self._joined[layer]) for layer in layers}):
             yield
-        finally:
-            for layer in layers:
-                del layer.forward
 
     def _layers(self) -> list[nn.Module]:
         (model,) = self._model

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from toolkit.decoders.instead import run_instead
+
 ALIKE = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 """classes of transformers that are built so: norm, attention, sum, norm, MLP, sum"""
 
@@ -28,11 +30,8 @@ def last_layer_at(model: nn.Module, rows: Tensor, positions: Tensor) -> Iterator
     if last is None or not _can(last):
         yield False
         return
-    last.forward = partial(_forward, last, (rows, positions))
-    try:
+    with run_instead({last: partial(_forward, last, (rows, positions))}):
         yield True
-    finally:
-        del last.forward
 
 
 def _can(layer: nn.Module) -> bool:

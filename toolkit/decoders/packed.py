@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.decoders.instead import run_instead
+
 MOST = 4_000_000_000
 """bytes of weights that are kept twice, at most"""
 ROWS = 32
@@ -41,13 +43,8 @@ class PackedLinears:
             if mark != (weight.data_ptr(), weight._version):
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
                 self._packed[linear] = (weight.data_ptr(), weight._version), packed
-        for linear in linears:
-            linear.forward = partial(_product, self._packed[linear][1], linear.bias)  # type: ignore[method-assign]
-        try:
+        with run_instead({linear: partial(_product, self._packed[linear][1], linear.bias) for linear in linears}):
             yield
-        finally:
-            for linear in linears:
-                del linear.forward
 
     def _linears(self) -> list[nn.Linear]:
         """Return the layers to pack: none where they learn, lie elsewhere, are of another precision or too many."""
