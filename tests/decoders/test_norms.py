@@ -40,6 +40,14 @@ def test_they_give_what_transformers_gives(name: str, size: float) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
 
 
+def test_of_mixed_precision_they_give_what_transformers_gives() -> None:
+    norm = norm_of(ALIKE[0])
+    theirs = computed(norm, torch.bfloat16)
+    quicken_norms(norm)
+    for one, other in zip(computed(norm, torch.bfloat16), theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_in_bf16_they_are_no_further_from_the_truth() -> None:
     truth = computed(norm_of(ALIKE[0]))
     norm = norm_of(ALIKE[0], torch.bfloat16)
