@@ -164,10 +164,10 @@ def gradient(model: SpeechLLM) -> Tensor:
 
 
 def offline() -> None:
-    """Set up this process and those that it starts: quiet, away from any hub, on large pages as `toolkit` is."""
+    """Keep transformers and tokenizers quiet and away from any hub, here and in the processes that are started."""
     root()
     for name, value in (
         ("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"),
-        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"), ("THP_MEM_ALLOC_ENABLE", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
     ):  # fmt: skip
         os.environ.setdefault(name, value)

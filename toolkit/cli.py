@@ -47,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     # What loading has to say is for us, not for the user; read when transformers is first imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Tensors of 2 MB and more on large pages, where Linux has them for who asks; read when torch first makes one.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     arguments = sys.argv[1:] if argv is None else argv
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("--help", "-h", "help"):

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from toolkit.config import Config
-from toolkit.stages.machine import share_threads
+from toolkit.stages.machine import keep_freed_memory, share_threads
 from toolkit.stages.ranks import World, strategy_of
 from toolkit.stages.training_bar import TrainingBar
 
@@ -31,6 +31,7 @@ def make_trainer(config: Config, out: Path) -> Any:
     # Processes are started by torchrun, which says how many; Lightning must not start more by itself.
     world = World.told()
     share_threads()
+    keep_freed_memory()
     saver = ModelCheckpoint(out, save_last=True, save_top_k=0, every_n_train_steps=every)
     return pl.Trainer(
         accelerator="auto",
