@@ -1,6 +1,7 @@
 """Precision, threads and memory that suit the machine: chosen once, told, and the user's word counts."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 
 from toolkit.config import Config
 from toolkit.plan.sizes import model_without_weights
-from toolkit.stages import machine, train
+from toolkit.stages import machine, train, trainer
 from toolkit.stages.machine import share_threads, training_dtype
 
 ConfigOf = Callable[..., Config]
@@ -88,8 +89,7 @@ def test_processes_share_the_cores_unless_the_user_says_otherwise(
 FAULTS = """
 import resource, sys, torch
 from toolkit.stages.machine import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+print(keep_freed_memory())
 def once():
     a, b = torch.ones(5 * 2**20), torch.ones(5 * 2**20)  # freed together, 40 MB at the end of the heap
 once(), once()
@@ -98,13 +98,28 @@ for _ in range(10):
     once()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-"""how many pages had to be got anew"""
+"""whether memory is kept, and how many pages had to be got anew"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_freed_memory_is_kept_for_the_next_tensors() -> None:
-    def faults(how: str) -> int:
-        done = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, stdout=subprocess.PIPE, text=True)
-        return int(done.stdout)
+def test_freed_memory_is_kept_for_the_next_tensors_unless_the_user_says_otherwise() -> None:
+    often = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    others = {name: value for name, value in os.environ.items() if name not in machine._SAID}
 
-    assert faults("keep") * 10 < faults("as ever")
+    def run(more: dict[str, str]) -> tuple[str, int]:
+        command = [sys.executable, "-c", FAULTS]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**others, **more})
+        kept, faults = done.stdout.split()
+        return kept, int(faults)
+
+    kept, faults = run({})
+    given_back, all_faults = run(often)
+    assert (kept, given_back) == ("True", "False")
+    assert faults * 10 < all_faults
+
+
+def test_a_training_asks_for_it(config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(trainer, "keep_freed_memory", lambda: asked.append(True))
+    train.run(config_of(tmp_path, "train.steps=1"))
+    assert asked == [True]

@@ -1,4 +1,4 @@
-"""Modules of somebody else's model that run by another function for a while."""
+"""Modules of somebody else's model that run by another function for a while, where nobody would notice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import nn
 
 @contextmanager
 def run_instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Let each module run by its function inside the `with`, and by its own class's afterwards."""
+    """Let each module run by its function inside the `with`, and by its own class's afterwards.
+
+    For one thread at a time: another one would run the modules so too.
+    """
     for module, forward in forwards.items():
         module.forward = forward
     try:
@@ -19,3 +22,11 @@ def run_instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[No
     finally:
         for module in forwards:
             del module.forward
+
+
+def listened_to(module: nn.Module) -> bool:
+    """Tell whether somebody looks at what the module is given or gives, or at the gradients of these."""
+    every = (
+        module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    )  # fmt: skip
+    return any(every)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from toolkit.decoders.attention import NAME, SHORT, bias_of, slopes, weighed
-from toolkit.decoders.instead import run_instead
+from toolkit.decoders.instead import listened_to, run_instead
 
 ALIKE = ("LlamaAttention", "MistralAttention", "Qwen2Attention")
 """classes of transformers that attend so: plain rotation, heads in groups, nothing between projection and rotation"""
@@ -75,7 +75,7 @@ def _can_join(layer: Any) -> bool:
     if layer.config._attn_implementation != NAME:
         return False
     linears = [getattr(layer, name) for name in PROJECTIONS]
-    if any(type(linear) is not nn.Linear or linear._forward_hooks for linear in linears):
+    if any(type(linear) is not nn.Linear or listened_to(linear) for linear in linears):
         return False  # another kind of layer, or one that somebody listens to
     parameters = [parameter for linear in linears for parameter in linear.parameters()]
     plain = all(type(p.data) is Tensor and p.device.type == "cpu" and not p.requires_grad for p in parameters)

@@ -1,7 +1,7 @@
 """The last layer of an LLM at the positions that somebody asks for: what it makes of the others nobody reads.
 
 Its keys and values are for all positions, its MLP and the last norm are not. Where answers are a quarter of their rows,
-three quarters of one MLP are spared, there and back: 2 % of a step of SmolLM2-135M, which has 30 layers.
+three quarters of one MLP are spared, there and back: 2 % of the products of SmolLM2-135M, which has 30 layers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from toolkit.decoders.instead import run_instead
+from toolkit.decoders.instead import listened_to, run_instead
 
 ALIKE = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
 """classes of transformers that are built so: norm, attention, sum, norm, MLP, sum"""
@@ -23,9 +23,10 @@ ALIKE = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3
 def last_layer_at(model: nn.Module, rows: Tensor, positions: Tensor) -> Iterator[bool]:
     """Let a model's hidden states be (1, M, D) inside the `with`, of M positions (M,) of rows (M,); false if it cannot.
 
-    A layer of another kind, or one that somebody listens to, runs as ever.
+    A layer of another kind, or one that somebody listens to (it or its parts), runs as ever.
     """
-    layers: Any = getattr(model, "layers", ())
+    config: Any = model.config
+    layers: Any = getattr(model, "layers", ())[: config.get_text_config().num_hidden_layers]
     last = layers[-1] if len(layers) else None
     if last is None or not _can(last):
         yield False
@@ -35,8 +36,8 @@ def last_layer_at(model: nn.Module, rows: Tensor, positions: Tensor) -> Iterator
 
 
 def _can(layer: nn.Module) -> bool:
-    hooks = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in layer.modules())
-    return type(layer).__name__ in ALIKE and not hooks and "forward" not in vars(layer)
+    plain = type(layer).__name__ in ALIKE and "forward" not in vars(layer)
+    return plain and not any(listened_to(module) for module in layer.modules())
 
 
 def _forward(layer: Any, asked: tuple[Tensor, Tensor], hidden_states: Tensor, **more: Any) -> Tensor:

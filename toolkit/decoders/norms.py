@@ -1,8 +1,8 @@
 """RMS norms of a frozen LLM in training on a CPU: written out with their gradient, in fewer operators.
 
 A norm of transformers is eight operators forward and fourteen backward, each of which goes over all positions once
-more. Its numbers are the same but for the order of the sums. The gradient is that of a layer norm whose mean is 0,
-for which torch has a kernel, but for the mean that a layer norm's gradient loses and an RMS norm's has.
+more. Its numbers are the same but for the order of the sums (in bf16, and for two roundings more). The gradient is that
+of a layer norm whose mean is 0, for which torch has a kernel, and the mean that a layer norm's gradient loses.
 """
 
 from __future__ import annotations
