@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 
 from benchmarks.options import Options
 from benchmarks.results import Figure
+from benchmarks.sides.limit import ATTENTION, Needed
 from benchmarks.turns import Turn, alternate, processor, ratios, summary, take
 from benchmarks.workload import Spec
 
@@ -28,7 +30,8 @@ def run(options: Options) -> list[Figure]:
     turn_of("ours", best)  # the limit may begin a repeat
     turns = alternate(specs, options.repeats, options.say, turn_of)
     found = json.loads(path.read_text())
-    rows, supervised = (sum(column) for column in zip(*found["needed"], strict=True))
+    needed = Needed(*(sum(column) for column in zip(*found["needed"], strict=True)))
+    linear = ratios(turns, "ours", "limit", _speed_without_attention)
     return [
         Figure(
             "train_vs_limit",
@@ -39,10 +42,19 @@ def run(options: Options) -> list[Figure]:
             notes=[
                 *summary(turns, specs),
                 processor(turns, "ours", "limit"),
-                f"products for {rows} positions forward and backward, {supervised} supervised ones by the output "
-                f"matrix, and {found['prefix']} positions of distinct prefixes once",
+                f"by the linear layers alone, without attention's products: {statistics.median(linear):.3f} "
+                f"({min(linear):.3f} to {max(linear):.3f})",
+                f"products for {needed.positions} positions forward and backward, {needed.supervised} of them "
+                f"supervised, of {needed.rows} rows behind {needed.before} positions of prefixes, of which "
+                f"{found['prefix']} are distinct and run once",
                 f"padding that ours ran: {100 * found['padding']:.1f} % of its positions",
             ],
             raw={"seconds": {side: [turn.seconds for turn in each] for side, each in turns.items()}},
         )
     ]
+
+
+def _speed_without_attention(turn: Turn) -> float:
+    """Rows a second of the limit's linear layers alone; those of ours as they are."""
+    spent: float = turn.extra.get(ATTENTION, 0.0)
+    return turn.utterances / (turn.seconds - spent)

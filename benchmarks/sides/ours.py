@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.sides.limit import Needed
 from benchmarks.turns import Steps, Turn
 from benchmarks.workload import Spec, config_of
 from toolkit.models.speech_llm import SpeechLLM
@@ -36,8 +37,8 @@ class Watch:
     """when the last step was over; None before the first"""
     outside: float = 0.0
     """seconds between steps: waiting for data, and Lightning"""
-    needed: list[tuple[int, int]] = field(default_factory=list)
-    """of each forward pass after the first step: positions that need a gradient, and supervised ones"""
+    needed: list[Needed] = field(default_factory=list)
+    """of each forward pass after the first step"""
     prefixes: set[tuple[int, ...]] = field(default_factory=set)
     """frozen prefixes seen after the first step"""
     positions: int = 0
@@ -85,8 +86,8 @@ def run(spec: Spec) -> Turn:
     return turn
 
 
-def needed(model: SpeechLLM, batch: Batch) -> tuple[int, int]:
-    """Return what the LLM must compute of a batch: positions behind the frozen prefixes, and supervised ones.
+def needed(model: SpeechLLM, batch: Batch) -> Needed:
+    """Return what the LLM must compute of a batch.
 
     The last token of a row is predicted and predicts nothing, so no position of it is needed.
     """
@@ -99,7 +100,8 @@ def needed(model: SpeechLLM, batch: Batch) -> tuple[int, int]:
     supervised = sum(len(piece.token_ids) for piece in text if piece.supervised)
     prefixes = sum(len(_prefix(batch, row)) for row in range(len(batch.sequences)))
     tokens = sum(len(piece.token_ids) for piece in text)
-    return int(speech.sum()) + tokens - prefixes - len(batch.sequences), supervised
+    rows = len(batch.sequences)
+    return Needed(int(speech.sum()) + tokens - prefixes - rows, supervised, rows, prefixes)
 
 
 def distinct_tokens(prefixes: set[tuple[int, ...]]) -> int:

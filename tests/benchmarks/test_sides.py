@@ -16,6 +16,7 @@ from benchmarks.cases.ranks import apart, curve
 from benchmarks.options import Options
 from benchmarks.sides import compiled, equal, limit, ours, peer, usual
 from benchmarks.workload import Spec, Workload, folder
+from toolkit.decoders.causal_lm import CausalLMDecoder
 from toolkit.errors import DataError
 
 
@@ -80,14 +81,16 @@ def test_ours_counts_what_the_limit_must_multiply(spec: Spec, tmp_path: Path) ->
     assert turn.seconds > 0
     assert turn.before > 0
     assert turn.peak > 0.9 * turn.before  # Linux counts them apart, and by the way
-    rows, supervised = turn.extra["needed"][0]
-    assert 0 < supervised < rows
+    needed = limit.Needed(*turn.extra["needed"][0])
+    assert 0 < needed.supervised < needed.positions
+    assert 0 < needed.rows <= spec.batch
+    assert needed.before > 0
     assert 0 <= turn.extra["padding"] < 1
     assert 0 <= turn.extra["outside"] < 1
     (tmp_path / "needed.json").write_text(json.dumps({**turn.extra, "utterances": turn.utterances}))
     bound = limit.run(replace(spec, needed=str(tmp_path / "needed.json")))
     assert bound.utterances == turn.utterances
-    assert bound.seconds > 0
+    assert bound.seconds > bound.extra[limit.ATTENTION] > 0
 
 
 def test_prefixes_are_counted_once_where_they_are_the_same() -> None:
@@ -106,6 +109,30 @@ def test_products_are_those_of_linear_layers_forward_and_backward() -> None:
     assert len(limit.products(weights, 7, limit.Buffers(torch.float32), backward=False)) == 2
     limit.multiply(found)
     assert limit.products(weights, 0, limit.Buffers(torch.float32), backward=True) == []
+
+
+def test_products_of_attention_are_six_a_layer() -> None:
+    """Four queries in two groups of width 3; two rows of 5 positions behind 7, of which no gradient is asked."""
+    heads, buffers = limit.Heads(4, 2, 3), limit.Buffers(torch.float32)
+    found = limit.attention(heads, 2, 5, 5, 7, buffers)
+    assert [(*a.shape[1:], b.shape[2]) for a, b, _ in found] == [
+        (10, 3, 12), (10, 12, 3),  # scores, what is seen
+        (5, 10, 3), (10, 3, 12), (10, 12, 3), (5, 10, 3),  # gradients on values, weights, queries, keys
+    ]  # fmt: skip
+    assert all(len(a) == len(b) == len(out) == 4 for a, b, out in found)
+    limit.multiply(found)
+    assert limit.attention(heads, 2, 0, 5, 7, buffers) == []
+
+
+def test_the_last_layer_is_multiplied_where_it_is_asked(tiny_llm: Path) -> None:
+    lm = CausalLMDecoder(model=str(tiny_llm)).lm
+    layers, buffers = limit.Layers(lm), limit.Buffers(torch.float32)
+    linears = [module for module in lm.base_model.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(layers.asked) == 5  # queries, their output, and three of the MLP
+    assert len(layers.whole) + len(layers.asked) == len(linears)
+    found = layers.linear(limit.Needed(90, 20, 3, 12), buffers)
+    rows = [a.shape[0] for a, _, _ in found]
+    assert (rows.count(90), rows.count(20)) == (2 * len(layers.whole), 2 * 6)  # with the output matrix
 
 
 def test_the_usual_loop_and_the_peer_learn(source: Path, work: Path, tiny_overrides: tuple[str, ...]) -> None:
@@ -143,7 +170,7 @@ def test_curves_that_differ_are_told_apart(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     curves = []
-    for number, loss in enumerate((1.0, 1.5)):
+    for number, loss in enumerate((2.0, 3.0)):
         exp = tmp_path / str(number)
         (exp / "checkpoint").mkdir(parents=True)
         save_file({"w": torch.tensor([2.0, -4.0 + number])}, exp / "checkpoint/trainable.safetensors")
