@@ -26,7 +26,8 @@ def last_layer_at(model: nn.Module, rows: Tensor, positions: Tensor) -> Iterator
     A layer of another kind, or one that somebody listens to (it or its parts), runs as ever.
     """
     config: Any = model.config
-    layers: Any = getattr(model, "layers", ())[: config.get_text_config().num_hidden_layers]
+    run = getattr(config.get_text_config(), "num_hidden_layers", None)
+    layers: Any = getattr(model, "layers", ())[:run]
     last = layers[-1] if len(layers) else None
     if last is None or not _can(last):
         yield False
