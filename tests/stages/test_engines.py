@@ -91,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
 class TinyServer(ThreadingHTTPServer):
     """Serves one LLM as `tiny`; tests may give it trouble, and look at what it was asked."""
 
+    request_queue_size = 128  # the default of 5 resets a connection now and then when many come at once
+
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
