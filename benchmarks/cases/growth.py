@@ -129,6 +129,7 @@ def _plot(axis: Axis, panels: Mapping[str, Mapping[str, Seq[float]]], folder: Pa
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     folder.mkdir(parents=True, exist_ok=True)
     figure, places = plt.subplots(1, len(panels), figsize=(9, 3.6), constrained_layout=True)
@@ -136,9 +137,13 @@ def _plot(axis: Axis, panels: Mapping[str, Mapping[str, Seq[float]]], folder: Pa
         for side, ys in lines.items():
             label = f"{side}, slope {slope([float(x) for x in axis.values], ys):.2f}"
             place.loglog(axis.values, ys, marker="o", label=label)
+        place.set_xticks(axis.values, [f"{value:,}" for value in axis.values])
+        place.minorticks_off()
+        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        place.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         place.set_xlabel(axis.label)
         place.set_title(title)
         place.legend()
-        place.grid(visible=True, which="both", alpha=0.3)
+        place.grid(visible=True, alpha=0.3)
     figure.savefig(folder / f"growth_{axis.name}.png", dpi=110)
     plt.close(figure)
