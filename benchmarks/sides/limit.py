@@ -140,7 +140,7 @@ def run(spec: Spec) -> Turn:
     linear.append(products(layers.whole, ours["prefix"], buffers, backward=False))
     attended = [layers.attention(each, buffers) for each in passes]
     steps = Steps()
-    steps.begin()
+    steps.begin(lm)
     multiply(linear[0] + attended[0])
     steps.end(0, float("nan"))
     for batch in linear:

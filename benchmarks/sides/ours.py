@@ -55,7 +55,7 @@ def watching() -> Iterator[Watch]:
     def watched(module: ImitationModule, batches: list[Batch], index: int) -> None:
         first = watch.ended is None
         if watch.ended is None:
-            watch.steps.begin()
+            watch.steps.begin(module.model)
             _count_padding(module.model, watch)
         else:
             watch.outside += time.perf_counter() - watch.ended

@@ -131,7 +131,7 @@ def run(spec: Spec) -> Turn:
         """Tells `steps` of each step."""
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            steps.begin()
+            steps.begin(peer)
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             steps.end(spec.batch, float("nan"))

@@ -100,7 +100,7 @@ def run(spec: Spec) -> Turn:
     data = [(work.samples(rows), [work.sequences[row] for row in rows]) for rows in batches]
     work.model.train()
     steps = Steps()
-    steps.begin()
+    steps.begin(work.model)
     for audio, sequences in data:
         optimizer.zero_grad(set_to_none=True)
         loss = loop.loss(audio, sequences)

@@ -8,11 +8,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.cases.growth import slope
 from benchmarks.results import Figure, about, keep, number
 from benchmarks.run import CASES, chosen, main
-from benchmarks.turns import Turn, alternate, ratios
+from benchmarks.turns import MEGABYTE, Steps, Turn, alternate, ratios
 from benchmarks.workload import Spec
 from toolkit.errors import UnknownNameError
 
@@ -66,6 +67,18 @@ def test_sides_alternate() -> None:
     turns = alternate(dict.fromkeys("ab", Spec("-")), 3, lambda line: None, turn)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert ratios(turns, "a", "b", lambda turn: turn.speed) == [4.0, 4.0, 4.0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_weights_in_mapped_files_are_there_before_the_first_step(tmp_path: Path) -> None:
+    size, file = 64 * MEGABYTE, tmp_path / "weights"
+    file.write_bytes(bytes(size))
+    model = torch.nn.Linear(1, 1)
+    model.weight.data = torch.from_file(str(file), shared=True, size=size // 4)
+    steps = [Steps(), Steps()]
+    steps[0].begin(torch.nn.Linear(1, 1))
+    steps[1].begin(model)
+    assert steps[1].before - steps[0].before == pytest.approx(size, rel=0.1)
 
 
 def test_cases_are_chosen_by_their_name_or_that_of_a_figure() -> None:
