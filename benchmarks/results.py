@@ -105,8 +105,8 @@ def page(results: dict[str, Any], folder: Path = HERE) -> str:
     lines += ["", "## Measured with", ""]
     for made_with, names in _alike(results):
         m = made_with["machine"]
-        packages = ", ".join(f"{name} {found}" for name, found in made_with["versions"].items())
-        settings = " ".join(f"{key}={value}" for key, value in made_with["settings"].items())
+        packages = ", ".join(f"{name} {found}" for name, found in sorted(made_with["versions"].items()))
+        settings = " ".join(f"{key}={value}" for key, value in sorted(made_with["settings"].items()))
         lines += [
             f"* {', '.join(f'`{name}`' for name in names)}: {m['cpu']}, {m['cores']} cores, {m['memory_gb']:g} GB, "
             f"{m['system']}; threads: {made_with['threads']}, load {made_with['load_before']:g} before it began; "
