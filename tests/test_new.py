@@ -111,6 +111,13 @@ def test_the_next_commands_compose_on_the_mini_corpus(written: tuple[Path, dict[
     assert composed["recipe"][3:] == ["distillation", "words"]
 
 
+def test_only_what_begins_with_a_warm_start_waits_for_one(written: tuple[Path, dict[str, str]]) -> None:
+    _, said = written
+    cold = {kind for kind in KINDS if "run.sh --stop-stage 4, once" in said[kind]}
+    assert cold == {"adapter", "encoder"}
+    assert all("run.sh --stop-stage 5, once" in said[kind] for kind in set(KINDS) - cold)
+
+
 def test_the_environment_that_it_prints_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TOOLKIT_PLUGINS", "toolkit_one, toolkit_two")

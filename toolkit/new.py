@@ -83,7 +83,9 @@ TRAIN = {
         f"{_MINI} --stage 6 --exp exp/{{name}}{{tasks}}",
     ),
 }
-"""kind -> how a model is trained with it on the mini corpus, whose stages 0 to 5 are done"""
+"""kind -> how a model is trained with it on the mini corpus, whose stages 0 to 4 are done, and 5 but for `COLD`"""
+COLD = ("adapter", "encoder")
+"""kinds that are trained from nothing: a new one of these has no use for the warm start of stage 5"""
 
 
 def new(kind: str, name: str, into: Path, root: Path) -> str:
@@ -159,7 +161,8 @@ def _commands(kind: str, name: str, into: Path, root: Path) -> list[str]:
         check = [pytest]
     place = shlex.quote(_short(root))
     train = [line.format(name=name, root=place, search=search, tasks=tasks) for line in TRAIN[kind]]
-    before = f"# then, after {place}/egs/mini/run.sh --stop-stage 5, once (an hour or two on two cores):"
+    last, takes = (4, "some minutes") if kind in COLD else (5, "an hour or two")
+    before = f"# then, after {place}/egs/mini/run.sh --stop-stage {last}, once ({takes} on two cores):"
     return [f"  {line}" for line in (*check, before, *train)]
 
 
