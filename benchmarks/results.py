@@ -79,8 +79,10 @@ def keep(figures: Iterable[Figure], made_with: dict[str, Any], folder: Path = HE
     path = folder / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results |= {figure.name: figure.row(made_with) for figure in figures}
+    written = json.dumps(results, indent=1, sort_keys=True) + "\n"
+    results = json.loads(written)  # the page is of the file: in one order, whether just measured or read again
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    _replace(path, written)
     _replace(folder / "RESULTS.md", page(results, folder))
     return results
 
@@ -105,8 +107,8 @@ def page(results: dict[str, Any], folder: Path = HERE) -> str:
     lines += ["", "## Measured with", ""]
     for made_with, names in _alike(results):
         m = made_with["machine"]
-        packages = ", ".join(f"{name} {found}" for name, found in sorted(made_with["versions"].items()))
-        settings = " ".join(f"{key}={value}" for key, value in sorted(made_with["settings"].items()))
+        packages = ", ".join(f"{name} {found}" for name, found in made_with["versions"].items())
+        settings = " ".join(f"{key}={value}" for key, value in made_with["settings"].items())
         lines += [
             f"* {', '.join(f'`{name}`' for name in names)}: {m['cpu']}, {m['cores']} cores, {m['memory_gb']:g} GB, "
             f"{m['system']}; threads: {made_with['threads']}, load {made_with['load_before']:g} before it began; "

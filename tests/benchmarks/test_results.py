@@ -46,6 +46,14 @@ def test_results_hold_medians_and_spreads_under_their_names(tmp_path: Path) -> N
     assert "| `memory_vs_usual` | 0.5 times | 0.5 to 0.5 | ≤ 0.5 | 1 |  | ours by theirs |" in page
 
 
+def test_the_page_is_in_one_order_whether_just_measured_or_read_again(tmp_path: Path) -> None:
+    made_with = about(1, {"repeats": 3, "batch": 16})
+    keep([Figure("one", "ours by theirs", [1.0]), Figure("another", "ours by theirs", [1.0])], made_with, tmp_path)
+    measured = (tmp_path / "RESULTS.md").read_text()
+    keep([], {}, tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text() == measured
+
+
 def test_a_figure_that_is_measured_again_takes_the_place_of_the_old(tmp_path: Path) -> None:
     figure = Figure("ranks_2_vs_1", "one by two", [1.0], equal=False, notes=["a note"])
     keep([figure], about(1, {}), tmp_path)
