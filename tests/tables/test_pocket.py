@@ -115,7 +115,8 @@ def test_it_goes_on_and_shows_what_crashes(folder: Path) -> None:
     assert len({each["data"] for each in made}) == 1
     assert all(each["seconds"] > each["times"]["train"] > 0 for each in made)
     assert all(each["cost"]["steps"] == 3 for each in made)
-    assert values["hours"]["asr"]["hours of training"] > 0
+    trained = sum(each["times"]["train"] for each in made if each["row"] == "asr")
+    assert values["hours"]["asr"]["hours of training"] == pytest.approx(trained / 3600, abs=5.1e-6)
     assert values["command"] == "toolkit table toy"
     # One warm start a seed, trained once: both rows go on from its log.
     for seed in (1, 2):
