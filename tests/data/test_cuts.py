@@ -69,14 +69,6 @@ def test_example() -> None:
     assert example_of(a_cut(words=[Word("other", 0.0, 1.0)])).words == ()
 
 
-def test_reading_is_quick(tmp_path: Path) -> None:
-    words = [Word("word", i / 10, (i + 1) / 10) for i in range(15)]
-    write_cuts(tmp_path / "cuts.jsonl.gz", (a_cut(f"u{i}", words=words) for i in range(2500)))
-    begin = time.perf_counter()
-    assert len(read_cuts(tmp_path / "cuts.jsonl.gz")) == 2500
-    assert time.perf_counter() - begin < 3
-
-
 def test_missing_and_damaged(tmp_path: Path) -> None:
     path = tmp_path / "cuts.jsonl.gz"
     with pytest.raises(DataError, match="does not exist: run `toolkit prepare` first"):

@@ -131,7 +131,8 @@ def test_a_time_limit_ends_the_training_and_its_schedule(config_of: ConfigOf, tm
     limits = ("train.steps=100000", "train.max_minutes=0.02")
     train.run(config_of(tmp_path, *limits))
     rows = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
-    assert 1.2 <= rows[-1]["seconds"] < 10
+    assert rows[-1]["seconds"] >= 1.2
+    assert rows[-1]["step"] < 100000
     assert (tmp_path / "checkpoint" / "done").exists()
 
 

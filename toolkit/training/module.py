@@ -188,7 +188,7 @@ class ImitationModule(pl.LightningModule):
     def write_log(self, row: dict[str, Any]) -> None:
         """Append a line to the training log."""
         if self.trainer.is_global_zero:
-            head = {"phase": self.phase, "step": self.global_step, "seconds": round(self.elapsed, 2)}
+            head = {"phase": self.phase, "step": self.global_step, "seconds": round(self.elapsed, 4)}
             with self.log_path.open("a") as file:
                 file.write(json.dumps({**head, **row}) + "\n")
 
