@@ -25,7 +25,7 @@ from toolkit.types import Example, SpeechSegment, TokenPiece, Turn
 COSTS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     costs=COSTS, step=st.integers(0, 900), forward=st.integers(0, 400), size=st.integers(1, 20),
     world=st.integers(1, 5), workers=st.integers(1, 4), seed=st.integers(0, 99), resumed=st.integers(0, 150),
@@ -64,7 +64,7 @@ def test_every_example_comes_once_an_epoch_within_its_budget(
     assert [again(resumed + i, 0, world) for i in range(3)] == [order(resumed + i, 0, world) for i in range(3)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=9), parts=st.integers(1, 6))
 def test_rows_are_cut_as_evenly_as_can_be(costs: list[int], parts: int) -> None:
     ordered = sorted(range(len(costs)), key=lambda row: costs[row])

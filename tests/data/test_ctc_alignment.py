@@ -6,7 +6,7 @@ from itertools import groupby, product
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.data.ctc_alignment import best_paths, words_at
@@ -36,7 +36,6 @@ def rows(draw: st.DrawFn) -> tuple[torch.Tensor, list[int]]:
     return 2 * logits, draw(st.lists(st.integers(1, 2), max_size=3))
 
 
-@settings(deadline=None)
 @given(st.lists(rows(), min_size=1, max_size=4))
 def test_no_path_is_better(batch: list[tuple[torch.Tensor, list[int]]]) -> None:
     logits = Padded.of([row for row, _ in batch])

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.config import load_parts
@@ -135,7 +135,6 @@ def test_there_are_interleavers_to_look_at() -> None:
     assert {"words", "spans", "poisson", "sentences", "uniform"} <= set(SHARED)
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_every_word_is_given_once_and_in_order(name: str, data: st.DataObject, example: Example, seed: int) -> None:
@@ -146,7 +145,6 @@ def test_every_word_is_given_once_and_in_order(name: str, data: st.DataObject, e
     assert all(piece.text for piece in pieces)
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_speech_is_ordered_apart_and_inside_the_cut(
@@ -166,13 +164,11 @@ def test_speech_is_ordered_apart_and_inside_the_cut(
         assert bounds[-1] == example.duration
 
 
-@settings(deadline=None)
 @given(any_planner, examples(), seeds)
 def test_a_seed_is_a_plan(interleaver: Interleaver, example: Example, seed: int) -> None:
     assert interleaver.plan(example, random.Random(seed)) == interleaver.plan(example, random.Random(seed))
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", SHARED)
 @given(data=st.data(), ratio=ratios, example=examples(), seed=seeds)
 def test_the_ratio_is_met(name: str, data: st.DataObject, ratio: float, example: Example, seed: int) -> None:
@@ -185,7 +181,6 @@ def test_the_ratio_is_met(name: str, data: st.DataObject, ratio: float, example:
         assert abs(missed) < 1
 
 
-@settings(deadline=None)
 @given(st.data(), examples(), ratios, seeds)
 def test_the_ratio_is_met_on_average(data: st.DataObject, example: Example, ratio: float, seed: int) -> None:
     name = data.draw(st.sampled_from(("spans", "poisson", "sentences", "uniform")))  # others round the same way always
@@ -195,7 +190,6 @@ def test_the_ratio_is_met_on_average(data: st.DataObject, example: Example, rati
     assert mean == pytest.approx(ratio, abs=0.17)  # 0.5 / sqrt(300) is 0.03 at the worst
 
 
-@settings(deadline=None)
 @given(alternations, examples(), seeds)
 def test_alternation_meets_its_share_to_within_a_run(
     interleaver: AlternatingInterleaver, example: Example, seed: int
@@ -206,7 +200,6 @@ def test_alternation_meets_its_share_to_within_a_run(
     assert abs(missed) <= speech * text / (speech + text) + 1e-9
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", SHARED)
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_ratio_0_is_the_text_view_and_1_the_speech_view(
@@ -225,7 +218,6 @@ def test_alternation_with_nothing_is_one_of_the_two_views() -> None:
     assert AlternatingInterleaver(text_words=0).plan(example, rng) == WholeInterleaver().plan(example, rng)
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "text"])
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_without_word_times_an_utterance_stays_speech(
@@ -242,7 +234,6 @@ def test_without_word_times_an_utterance_stays_speech(
     assert plan == (SpeechSegment(0.0, example.duration),)
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", MIXING)
 @given(learn=st.booleans(), data=st.data(), example=examples(), seed=seeds)
 def test_text_is_learnt_where_it_is_asked_for(
@@ -253,7 +244,6 @@ def test_text_is_learnt_where_it_is_asked_for(
     assert {segment.supervised for segment in plan if isinstance(segment, TextSegment)} <= {learn}
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_pieces_of_a_plan_give_the_tokens_of_the_whole(
@@ -267,7 +257,6 @@ def test_pieces_of_a_plan_give_the_tokens_of_the_whole(
     assert tokens(tokenizer.question(prompt, pieces)) == tokens(tokenizer.question(prompt, whole))
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("name", MIXING)
 @given(data=st.data(), example=examples(), seed=seeds)
 def test_a_marker_stands_at_every_switch_of_a_mixed_plan(
