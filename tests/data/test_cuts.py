@@ -69,6 +69,13 @@ def test_example() -> None:
     assert example_of(a_cut(words=[Word("other", 0.0, 1.0)])).words == ()
 
 
+def test_many_are_read_whole_and_in_their_order(tmp_path: Path) -> None:
+    words = [Word("word", i / 10, (i + 1) / 10) for i in range(15)]
+    cuts = [a_cut(f"u{i}", words=words) for i in range(2500)]
+    write_cuts(tmp_path / "cuts.jsonl.gz", iter(cuts))
+    assert read_cuts(tmp_path / "cuts.jsonl.gz") == cuts
+
+
 def test_missing_and_damaged(tmp_path: Path) -> None:
     path = tmp_path / "cuts.jsonl.gz"
     with pytest.raises(DataError, match="does not exist: run `toolkit prepare` first"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.scoring.bootstrap import Resampling, estimate
+from toolkit.scoring.bootstrap import Array, Resampling, estimate
 from toolkit.scoring.metrics import share
 
 IDS = [f"u{number // 2}" for number in range(80)]  # two rows an utterance
@@ -55,3 +55,16 @@ def test_no_interval_without_data_without_resamples_and_from_one_utterance() -> 
     one = estimate(["a", "a"], COLUMNS[:2], share, Resampling())
     assert (one.low, one.note) == (None, "no interval from one utterance")
     assert estimate(IDS, COLUMNS, share, Resampling(0)).note == "no interval was asked for"
+
+
+def test_a_score_is_worked_out_for_all_resamples_at_once() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def watched(sums: Array) -> Array:
+        shapes.append(sums.shape)
+        return share(sums)
+
+    ids = [f"u{number // 8}" for number in range(4000)]
+    found = estimate(ids, np.ones((4000, 3)), watched, Resampling(1000, seed=99))
+    assert shapes == [(3,), (1000, 3)]
+    assert (found.low, found.value, found.high) == (100.0, 100.0, 100.0)

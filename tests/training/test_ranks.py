@@ -75,7 +75,7 @@ def start(config: Config, processes: int = 2, trouble: str = "forward", at: int 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     arguments = [str(folder / "train.py"), str(folder / "config.yaml"), trouble, str(at)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=400)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=300)
 
 
 def log(exp: Path) -> list[dict[str, Any]]:
@@ -172,6 +172,7 @@ def test_when_a_process_is_killed_the_rest_end_and_the_training_goes_on_as_if_it
 
 
 def test_nobody_waits_for_long_for_a_process_that_is_stuck(config_of: ConfigOf, tmp_path: Path) -> None:
+    # It is stuck for ten minutes, and `start` gives up after five.
     done = start(config_of(tmp_path / "exp", "train.rank_timeout=0.3"), trouble="stuck", at=1)
     assert done.returncode != 0
     assert "[0] RankError: process 0 of 2 waits for another that has ended or is stuck" in done.stderr
